@@ -1,0 +1,99 @@
+# Everything that this needs is Go, make and git. Tools are built from the Go module proxy, at the versions that the small modules
+# under e2e/tools pin.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := $(CURDIR)/bin
+LAB_BIN := $(BIN)/lab
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GO_BUILD := CGO_ENABLED=0 go build -buildvcs=false
+# Tests that start an API server find its binary here.
+export KUBEBUILDER_ASSETS := $(LAB_BIN)
+TEST_FLAGS ?= -timeout 40m
+
+.PHONY: help
+help: ## Show this text
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z0-9_-]*:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: require-go ## Build the controller into bin/sluice
+	$(GO_BUILD) -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/sluice ./cmd/sluice
+
+.PHONY: demo
+demo: build lab-binaries ## Show the main job on the lab: micro-api promoted, kubia refused, rolled back, promoted (DEMO_FLAGS=--keep)
+	@cd e2e && go build -buildvcs=false -o $(BIN)/demo ./demo && exec $(BIN)/demo --repo $(CURDIR) $(DEMO_FLAGS)
+
+.PHONY: lab
+lab: build lab-binaries ## Start the lab alone and print how to reach it; Ctrl-C stops it
+	@cd e2e && go build -buildvcs=false -o $(BIN)/lab-up ./lab/cmd/lab && exec $(BIN)/lab-up up
+
+.PHONY: lab-binaries
+lab-binaries: require-go ## Build what the lab runs: etcd, kube-apiserver, istiod, Prometheus (once: about 12 minutes)
+	@cd e2e && go run ./lab/cmd/lab binaries
+
+.PHONY: test
+test: test-unit test-e2e ## Run every test that needs no real cluster, the lab ones included
+
+.PHONY: test-unit
+test-unit: lab-binaries ## Run unit, property, golden and API-server tests
+	go test $(TEST_FLAGS) ./...
+
+.PHONY: test-e2e
+test-e2e: build lab-binaries ## Run the end-to-end tests on the lab
+	cd e2e && go test $(TEST_FLAGS) -p 1 ./...
+
+.PHONY: fuzz
+fuzz: require-go ## Fuzz every parser for ten seconds each
+	@go list ./... | while read -r pkg; do \
+		go test -list '^Fuzz' "$$pkg" | grep '^Fuzz' | while read -r f; do go test -run '^$$' -fuzz "^$$f$$" -fuzztime 10s "$$pkg"; done; \
+	done
+
+.PHONY: bench
+bench: require-go ## Run the benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: golden
+golden: ## Rewrite golden files; commit only what you can explain
+	go test ./controllers/shim ./controllers/plan -update
+	cd e2e && go test ./chart -update
+
+.PHONY: generate
+generate: $(BIN)/controller-gen ## Generate deepcopy code and the CRD, and copy what the chart carries
+	$(BIN)/controller-gen object paths=./api/...
+	$(BIN)/controller-gen crd paths=./api/... output:crd:dir=manifests/crd
+	$(MAKE) --no-print-directory chart-files
+
+.PHONY: verify
+verify: generate ## Fail if anything generated is out of date
+	@git diff --exit-code -- api manifests || { echo "generated files are out of date: run 'make generate' and commit"; exit 1; }
+	@test -z "$$(git status --porcelain -- api manifests)" || { git status --short -- api manifests; echo "generated files are not committed"; exit 1; }
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint ## Run the linters over both modules
+	$(BIN)/golangci-lint run ./...
+	cd e2e && $(BIN)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...
+
+.PHONY: tidy
+tidy: require-go ## Tidy every module
+	go mod tidy
+	cd e2e && go mod tidy
+	for m in e2e/tools/*/; do (cd $$m && go mod tidy); done
+
+.PHONY: presubmit
+presubmit: ## Run everything that CI runs
+	.ci/run
+
+.PHONY: clean
+clean: ## Remove bin/
+	rm -rf $(BIN)
+
+.PHONY: require-go
+require-go:
+	@command -v go >/dev/null || { echo "go is missing: install Go 1.26 or newer (https://go.dev/doc/install)"; exit 1; }
+
+$(BIN)/controller-gen: e2e/tools/codegen/go.mod | require-go
+	$(GO_BUILD) -C e2e/tools/codegen -ldflags "-s -w " -o $@ sigs.k8s.io/controller-tools/cmd/controller-gen
+
+$(BIN)/golangci-lint: e2e/tools/lint/go.mod | require-go
+	$(GO_BUILD) -C e2e/tools/lint -ldflags "-s -w " -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

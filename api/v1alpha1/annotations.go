@@ -1,0 +1,81 @@
+package v1alpha1
+
+// Prefix is what every key of ours starts with.
+const Prefix = "sluice.dev/"
+
+// Keys that a user writes on a Deployment. controllers/shim holds the table that parses them.
+const (
+	AnnotationStrategy     = Prefix + "strategy"
+	AnnotationSteps        = Prefix + "steps"
+	AnnotationHold         = Prefix + "hold"
+	AnnotationMaxErrorRate = Prefix + "max-error-rate"
+	AnnotationMaxLatency   = Prefix + "max-latency"
+	AnnotationMinRequests  = Prefix + "min-requests"
+	AnnotationHosts        = Prefix + "hosts"
+	AnnotationGateway      = Prefix + "gateway"
+	AnnotationService      = Prefix + "service"
+	AnnotationReplicas     = Prefix + "replicas"
+	AnnotationDeadline     = Prefix + "deadline"
+	AnnotationBake         = Prefix + "bake"
+	AnnotationPaused       = Prefix + "paused"
+)
+
+// Keys that an administrator writes on a Namespace: who may edit a Deployment may not thereby claim a host.
+const (
+	// AnnotationAllowedHosts lists the hosts (or *.suffix, or *) that shifts of the namespace may ask for.
+	AnnotationAllowedHosts = Prefix + "allowed-hosts"
+	// AnnotationAllowedGateways lists the gateways (namespace/name, namespace/* or *) they may bind to.
+	AnnotationAllowedGateways = Prefix + "allowed-gateways"
+)
+
+// Intents: keys that a person writes on a TrafficShift, where git does not revert them. The value names the version that is
+// meant, so that an intent left behind does nothing to the next release.
+const (
+	// AnnotationAbort ("v2") takes that candidate back to weight 0 and rejects it.
+	AnnotationAbort = Prefix + "abort"
+	// AnnotationRetry ("v2") tries a rejected version again.
+	AnnotationRetry = Prefix + "retry"
+	// AnnotationDetach ("true") hands the service back to its Deployment and keeps it so.
+	AnnotationDetach = Prefix + "detach"
+	// AnnotationExtends ("true") says that a TrafficShift written by hand adds to the annotations of its Deployment, and does not
+	// stand in their place.
+	AnnotationExtends = Prefix + "extends-annotations"
+	// AnnotationForce ("true") lets a detach go on although the template is not the stable version.
+	AnnotationForce = Prefix + "force"
+)
+
+// Keys and labels that Sluice itself writes.
+const (
+	// AnnotationHeld ("true") marks a Deployment that Sluice holds as a template: it runs no pods of its own.
+	AnnotationHeld = Prefix + "held"
+	// AnnotationLastWish is the last spec.replicas that somebody wrote on the template on purpose.
+	AnnotationLastWish = Prefix + "last-wish"
+	// AnnotationInvalid, on a TrafficShift, is what is wrong with the annotations of its Deployment; its spec is the last that was
+	// accepted.
+	AnnotationInvalid = Prefix + "invalid-annotations"
+	// AnnotationReplaced remembers, as JSON, the template labels of the user's that Sluice replaced.
+	AnnotationReplaced = Prefix + "replaced-labels"
+	// AnnotationVerdict is how a recorded version fared: Promoted, or the reason it was rejected for.
+	AnnotationVerdict = Prefix + "verdict"
+	// AnnotationChangedBy is the field manager that wrote the recorded template.
+	AnnotationChangedBy = Prefix + "changed-by"
+	// AnnotationChangeCause is kubectl's own key for why a template changed.
+	AnnotationChangeCause = "kubernetes.io/change-cause"
+
+	// LabelShift carries the TrafficShift's name on everything made for it.
+	LabelShift = Prefix + "shift"
+	// LabelVersion ("micro-api-v2") tells the pods of one version from every other pod.
+	LabelVersion = Prefix + "version"
+	// LabelIstioVersion is the label that Kiali and Istio's own dashboards split versions by.
+	LabelIstioVersion = "version"
+	// LabelCanonicalRevision decides destination_canonical_revision before app.kubernetes.io/version does (Istio pkg/kube/labels).
+	LabelCanonicalRevision = "service.istio.io/canonical-revision"
+	// LabelManagedBy and ManagedBy mark what Sluice owns.
+	LabelManagedBy = "app.kubernetes.io/managed-by"
+	ManagedBy      = "sluice"
+
+	// Finalizer keeps a TrafficShift until its service is handed back.
+	Finalizer = Prefix + "detach"
+	// FieldManager is the one field manager that Sluice writes with.
+	FieldManager = "sluice"
+)

@@ -1,0 +1,216 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Stage is where a candidate stands within the phase Progressing.
+type Stage string
+
+// The stages of a candidate, in order.
+const (
+	// StagePreparing: its pods are starting; it has no subset and no route.
+	StagePreparing Stage = "Preparing"
+	// StageExposing: its subset is in the DestinationRule and settling; it must see no traffic yet.
+	StageExposing Stage = "Exposing"
+	// StageStepping: it has a weight below 100.
+	StageStepping Stage = "Stepping"
+	// StageBaking: it has all the traffic, and the stable version waits at full strength.
+	StageBaking Stage = "Baking"
+)
+
+// The stages of a service that is taken over from its Deployment or handed back to it, in order.
+const (
+	// StageRecording: waiting for the Deployment's own rollout to end, then recording its template as the first version.
+	StageRecording Stage = "Recording"
+	// StageStarting: the first version's pods are starting beside the Deployment's own.
+	StageStarting Stage = "Starting"
+	// StagePinning: subset and routes pin the traffic to the first version; the Deployment's own pods still run.
+	StagePinning Stage = "Pinning"
+	// StageHolding: the Deployment is scaled to 0 and is a template from now on.
+	StageHolding Stage = "Holding"
+
+	// StageReturning: the Deployment's own pods are starting again.
+	StageReturning Stage = "Returning"
+	// StageUnpinning: the routes name the service without subsets.
+	StageUnpinning Stage = "Unpinning"
+	// StageRemoving: routes and subsets are gone and are settling.
+	StageRemoving Stage = "Removing"
+	// StageReleasing: versions and marks are removed.
+	StageReleasing Stage = "Releasing"
+	// StageReleased: nothing of the service is Sluice's any more.
+	StageReleased Stage = "Released"
+)
+
+// State is the durable part of a TrafficShift: everything that a restarted controller cannot read off the cluster. All that is
+// here is decided by controllers/shift and by nothing else.
+type State struct {
+	// phase and stage are the position in the state machine.
+	// +optional
+	Phase Phase `json:"phase,omitempty"`
+	// +optional
+	Stage Stage `json:"stage,omitempty"`
+
+	// stable, candidate and rejected name versions ("v2").
+	// +optional
+	Stable string `json:"stable,omitempty"`
+	// +optional
+	Candidate string `json:"candidate,omitempty"`
+	// +optional
+	Rejected string `json:"rejected,omitempty"`
+	// lastVersion is the highest version number ever given; numbers are never reused.
+	// +optional
+	LastVersion int32 `json:"lastVersion,omitempty"`
+
+	// weight is the candidate's weight in thousandths as last decided; peak is the highest it had.
+	// +optional
+	Weight Permille `json:"weight,omitempty"`
+	// +optional
+	Peak Permille `json:"peak,omitempty"`
+
+	// startedAt is when the candidate appeared. stageSince is when its stage began.
+	// +optional
+	StartedAt *metav1.MicroTime `json:"startedAt,omitempty"`
+	// +optional
+	StageSince *metav1.MicroTime `json:"stageSince,omitempty"`
+	// routedSince is when the present weights were first read back from every VirtualService.
+	// +optional
+	RoutedSince *metav1.MicroTime `json:"routedSince,omitempty"`
+	// subsetSince is when the candidate's subset was first read back from the DestinationRule.
+	// +optional
+	SubsetSince *metav1.MicroTime `json:"subsetSince,omitempty"`
+	// verifiedSince is when the measured share was found to match the weight: the step's clock.
+	// +optional
+	VerifiedSince *metav1.MicroTime `json:"verifiedSince,omitempty"`
+
+	// share is what was seen of the present weight since it settled, until it is verified.
+	// +optional
+	Share ShareState `json:"share,omitzero"`
+
+	// pods keeps the deadline's clock, and remembers that pods were ready.
+	// +optional
+	Pods PodsState `json:"pods,omitzero"`
+
+	// retiring are the versions on their way out, each on the one exit path.
+	// +listType=map
+	// +listMapKey=version
+	// +optional
+	Retiring []Retiring `json:"retiring,omitempty"`
+
+	// gate is the evidence counted so far at this step.
+	// +optional
+	Gate GateState `json:"gate,omitzero"`
+
+	// failure is why the candidate is being taken back.
+	// +optional
+	Failure *Failure `json:"failure,omitempty"`
+
+	// contested counts how often the held template was scaled up by somebody else.
+	// +optional
+	Contested int32 `json:"contested,omitempty"`
+	// contestedGeneration is the template's generation that was counted last.
+	// +optional
+	ContestedGeneration int64 `json:"contestedGeneration,omitempty"`
+}
+
+// ShareState counts the requests that prove a weight.
+type ShareState struct {
+	// candidate of total requests went to the candidate.
+	// +optional
+	Candidate int64 `json:"candidate,omitempty"`
+	// +optional
+	Total int64 `json:"total,omitempty"`
+	// samples is how many samples were counted.
+	// +optional
+	Samples int32 `json:"samples,omitempty"`
+}
+
+// PodsState is what must be remembered of a candidate's pods.
+type PodsState struct {
+	// waited is the time spent waiting for pods before waitingSince.
+	// +optional
+	Waited metav1.Duration `json:"waited,omitzero"`
+	// waitingSince is set while the shift waits for pods.
+	// +optional
+	WaitingSince *metav1.MicroTime `json:"waitingSince,omitempty"`
+	// ready is the most pods that were ready at once before the first weight.
+	// +optional
+	Ready int32 `json:"ready,omitempty"`
+}
+
+// Retiring is a version on its way out: weight 0, drain, route destination, subset, pods, in that order and no other.
+type Retiring struct {
+	// version names it.
+	Version string `json:"version"`
+	// zeroSince is when every VirtualService was first read back with no weight for it.
+	// +optional
+	ZeroSince *metav1.MicroTime `json:"zeroSince,omitempty"`
+	// unroutedSince is when no VirtualService named it any more.
+	// +optional
+	UnroutedSince *metav1.MicroTime `json:"unroutedSince,omitempty"`
+	// unsubsetSince is when the DestinationRule named it no more.
+	// +optional
+	UnsubsetSince *metav1.MicroTime `json:"unsubsetSince,omitempty"`
+	// drained is set where waiting would only help a bad version: its drain is skipped.
+	// +optional
+	Drained bool `json:"drained,omitempty"`
+}
+
+// Failure is why a candidate is taken back.
+type Failure struct {
+	// reason is one of the Reason constants.
+	Reason string `json:"reason"`
+	// message gives the numbers.
+	Message string `json:"message"`
+	// reject is whether the template is refused until it changes; a cancel or a supersede refuses nothing.
+	// +optional
+	Reject bool `json:"reject,omitempty"`
+}
+
+// GateState is the evidence counted at the present step. A restart reads the counter baselines back from Prometheus as of
+// countedTo, so that nothing is lost and nothing is counted twice.
+type GateState struct {
+	// countedTo is the evaluation time of the last sample counted.
+	// +optional
+	CountedTo *metav1.MicroTime `json:"countedTo,omitempty"`
+	// samples is how many samples were counted since the counts were last set to zero.
+	// +optional
+	Samples int32 `json:"samples,omitempty"`
+	// candidate and stable are the requests counted since then.
+	// +optional
+	Candidate Counts `json:"candidate,omitzero"`
+	// +optional
+	Stable Counts `json:"stable,omitzero"`
+	// cross is the candidate as the other reporter counted it.
+	// +optional
+	Cross Counts `json:"cross,omitzero"`
+	// noHost counts the service's requests that no version could be blamed for (flags UH, NC, NR, UO).
+	// +optional
+	NoHost int64 `json:"noHost,omitempty"`
+	// noHostBaseline is the service's own share of those before the shift, in parts per million.
+	// +optional
+	NoHostBaseline int64 `json:"noHostBaseline,omitempty"`
+	// retreated is set once failures without a host have sent the candidate back to its last good weight.
+	// +optional
+	Retreated bool `json:"retreated,omitempty"`
+	// ceiling is the error limit frozen at the switch to 100, in parts per million: there is no stable traffic to compare with.
+	// +optional
+	Ceiling int64 `json:"ceiling,omitempty"`
+	// slowCeiling is the same for the share of slow requests.
+	// +optional
+	SlowCeiling int64 `json:"slowCeiling,omitempty"`
+}
+
+// Counts are requests of one version.
+type Counts struct {
+	// requests is all of them; errors are those the version failed (HTTP 5xx, gRPC server faults).
+	// +optional
+	Requests int64 `json:"requests,omitempty"`
+	// +optional
+	Errors int64 `json:"errors,omitempty"`
+	// timed is how many have a response time; slow are those above the latency bound.
+	// +optional
+	Timed int64 `json:"timed,omitempty"`
+	// +optional
+	Slow int64 `json:"slow,omitempty"`
+}

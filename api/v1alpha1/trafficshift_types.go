@@ -1,0 +1,243 @@
+package v1alpha1
+
+import (
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// TrafficShift moves the traffic of one service from its stable version to a candidate, step by step, each step earned by
+// evidence. It belongs to the Deployment of its own name, which is the template of every version.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:shortName=tshift,categories=sluice
+// +kubebuilder:subresource:status
+// +kubebuilder:subresource:scale:specpath=.spec.replicas,statuspath=.status.replicas,selectorpath=.status.selector
+// +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Step",type=string,JSONPath=`.status.step`
+// +kubebuilder:printcolumn:name="Weight",type=string,JSONPath=`.status.weight`
+// +kubebuilder:printcolumn:name="Observed",type=string,JSONPath=`.status.observedWeight`
+// +kubebuilder:printcolumn:name="Stable",type=string,JSONPath=`.status.stable`
+// +kubebuilder:printcolumn:name="Candidate",type=string,JSONPath=`.status.candidate`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Why",type=string,JSONPath=`.status.message`
+// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 52",message="the name must be at most 52 characters, so that NAME-vN still names a Deployment's pods"
+type TrafficShift struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is what the owner of the service asks for.
+	// +optional
+	Spec TrafficShiftSpec `json:"spec,omitempty"`
+	// status is where the shift stands and why.
+	// +optional
+	Status TrafficShiftStatus `json:"status,omitempty"`
+}
+
+// TrafficShiftList is a list of TrafficShifts.
+//
+// +kubebuilder:object:root=true
+type TrafficShiftList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []TrafficShift `json:"items"`
+}
+
+// Strategy is a way of moving traffic.
+//
+// +kubebuilder:validation:Enum=canary
+type Strategy string
+
+// StrategyCanary raises the candidate's weight along a ladder of steps.
+const StrategyCanary Strategy = "canary"
+
+// TrafficShiftSpec is what the owner of the service asks for.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.gateways) || size(self.gateways) == 0 || (has(self.hosts) && size(self.hosts) > 0)",message="gateways need hosts: a gateway is bound only for the hosts it serves"
+type TrafficShiftSpec struct {
+	// strategy is the way traffic moves.
+	// +kubebuilder:default=canary
+	// +optional
+	Strategy Strategy `json:"strategy,omitempty"`
+
+	// steps is the ladder of weights that a candidate climbs. Weights rise and the last one is 100.
+	// +kubebuilder:default={{weight: 5},{weight: 20},{weight: 50},{weight: 100}}
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=50
+	// +kubebuilder:validation:XValidation:rule="string(self[size(self) - 1].weight) in ['100', '100%', '100.0', '100.0%']",message="the last step must be 100: that is where the candidate becomes stable"
+	// +listType=atomic
+	// +optional
+	Steps []Step `json:"steps,omitempty"`
+
+	// hold is the least time that a candidate stays at each step with its weight proven, before the next one.
+	// +kubebuilder:default="1m"
+	// +optional
+	Hold *metav1.Duration `json:"hold,omitempty"`
+
+	// maxErrorRate is the share of requests that a candidate may fail. Whatever it is, a candidate must also stay within half a
+	// point of the stable version.
+	// +kubebuilder:default="1%"
+	// +optional
+	MaxErrorRate Percent `json:"maxErrorRate,omitempty"`
+
+	// maxLatency limits a percentile of the candidate's response time.
+	// +optional
+	MaxLatency *LatencyLimit `json:"maxLatency,omitempty"`
+
+	// minRequests is how many requests a candidate must have answered at a step before the step can pass.
+	// +kubebuilder:default=50
+	// +kubebuilder:validation:Minimum=1
+	// +optional
+	MinRequests *int32 `json:"minRequests,omitempty"`
+
+	// hosts are the external hosts that the service answers for at a gateway. Empty keeps the service internal. Each must be
+	// granted to the namespace by its annotation sluice.dev/allowed-hosts.
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +listType=set
+	// +optional
+	Hosts []string `json:"hosts,omitempty"`
+
+	// gateways are existing Istio Gateways (name or namespace/name) that serve the hosts. Empty with hosts set makes a Gateway.
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:Pattern=`^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +listType=set
+	// +optional
+	Gateways []string `json:"gateways,omitempty"`
+
+	// service names the Service that carries the traffic, where several select the pods.
+	// +optional
+	Service string `json:"service,omitempty"`
+
+	// replicas is how many pods carry the whole of the traffic. The scale subresource writes it.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// deadline is how long a candidate may wait for its pods, in all. Time spent paused or waiting for evidence does not count.
+	// +kubebuilder:default="10m"
+	// +optional
+	Deadline *metav1.Duration `json:"deadline,omitempty"`
+
+	// bake is how long a candidate at 100 stays watched, with the stable version at full strength behind it.
+	// +kubebuilder:default="5m"
+	// +optional
+	Bake *metav1.Duration `json:"bake,omitempty"`
+
+	// paused keeps the weights where they are. A bad candidate is still taken back.
+	// +optional
+	Paused bool `json:"paused,omitempty"`
+
+	// trafficPolicy is Istio's own DestinationRule trafficPolicy, carried over as written.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Type=object
+	// +optional
+	TrafficPolicy *apiextensionsv1.JSON `json:"trafficPolicy,omitempty"`
+}
+
+// Step is one rung of the ladder.
+type Step struct {
+	// weight is the share of the traffic that the candidate gets, in percent: 5, "5%" or "0.5".
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:Pattern=`^(100(\.0)?|[0-9]{1,2}(\.[0-9])?)%?$`
+	Weight intstr.IntOrString `json:"weight"`
+}
+
+// LatencyLimit says that a percentile of the response times stays below a bound.
+type LatencyLimit struct {
+	// percentile is the share of the requests that must be faster, such as "99" or "99.9".
+	// +kubebuilder:validation:Pattern=`^[1-9][0-9]?(\.[0-9]{1,2})?$`
+	Percentile string `json:"percentile"`
+	// below is the bound. Evidence is counted at the nearest bucket bound of the mesh's histogram that is not below it.
+	Below metav1.Duration `json:"below"`
+}
+
+// Phase is where a TrafficShift stands in its life.
+//
+// +kubebuilder:validation:Enum=Adopting;Stable;Progressing;RollingBack;Failed;Detaching
+type Phase string
+
+// The phases.
+const (
+	// PhaseAdopting: the service is being taken over from its Deployment; its traffic does not change.
+	PhaseAdopting Phase = "Adopting"
+	// PhaseStable: one version carries all the traffic.
+	PhaseStable Phase = "Stable"
+	// PhaseProgressing: a candidate is being prepared, stepped up, baked or promoted.
+	PhaseProgressing Phase = "Progressing"
+	// PhaseRollingBack: a candidate is on its way back to weight 0.
+	PhaseRollingBack Phase = "RollingBack"
+	// PhaseFailed: the last candidate was rejected; the stable version carries all the traffic.
+	PhaseFailed Phase = "Failed"
+	// PhaseDetaching: the service is being handed back to its Deployment.
+	PhaseDetaching Phase = "Detaching"
+)
+
+// TrafficShiftStatus is where the shift stands and why.
+type TrafficShiftStatus struct {
+	// observedGeneration is the generation of the spec that the rest of the status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// phase is where the shift stands in its life.
+	// +optional
+	Phase Phase `json:"phase,omitempty"`
+	// step is the rung that the candidate is on, such as "2/4"; empty at rest.
+	// +optional
+	Step string `json:"step,omitempty"`
+	// weight is the share of the traffic that the candidate is meant to get.
+	// +optional
+	Weight string `json:"weight,omitempty"`
+	// observedWeight is the share that Prometheus saw it get.
+	// +optional
+	ObservedWeight string `json:"observedWeight,omitempty"`
+	// stable is the version that users are on.
+	// +optional
+	Stable string `json:"stable,omitempty"`
+	// candidate is the version that is being introduced.
+	// +optional
+	Candidate string `json:"candidate,omitempty"`
+	// rejected is the version that was refused last; its template is not tried again until it changes or someone retries.
+	// +optional
+	Rejected string `json:"rejected,omitempty"`
+	// message says in one sentence why the shift is where it is.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// replicas is the number of pods of the versions that carry weight, for the scale subresource.
+	// +optional
+	Replicas int32 `json:"replicas"`
+	// selector selects the pods of the versions that carry weight, for the scale subresource.
+	// +optional
+	Selector string `json:"selector,omitempty"`
+	// conditions: Accepted, RouteVerified, EvidenceAvailable, Progressing, Ready, and Reconciling or Stalled while true.
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// history is what became of the last releases, newest first.
+	// +kubebuilder:validation:MaxItems=10
+	// +listType=atomic
+	// +optional
+	History []Outcome `json:"history,omitempty"`
+	// state is what the controller must not forget. It is written before the effects that depend on it.
+	// +optional
+	State State `json:"state,omitzero"`
+}
+
+// Outcome is what became of one release.
+type Outcome struct {
+	// version is the version that was introduced.
+	Version string `json:"version"`
+	// reason is Promoted, or why it was not.
+	Reason string `json:"reason"`
+	// message gives the numbers behind the reason.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// weight is the highest weight it was given.
+	// +optional
+	Weight string `json:"weight,omitempty"`
+	// startedAt and endedAt bound the release.
+	// +optional
+	StartedAt *metav1.Time `json:"startedAt,omitempty"`
+	// +optional
+	EndedAt *metav1.Time `json:"endedAt,omitempty"`
+}

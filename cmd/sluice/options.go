@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/sluice-dev/sluice/controllers/shift"
+	"github.com/sluice-dev/sluice/controllers/trafficshift"
+)
+
+// options are the flags.
+type options struct {
+	kubeconfig, logLevel string
+
+	prometheus                    string
+	scrape, settle, drain         time.Duration
+	rootNamespace, clusterDomain  string
+	gatewaySelector               string
+	allowedHosts, allowedGateways []string
+
+	leaderElect             bool
+	leaderNamespace         string
+	metricsAddr, healthAddr string
+}
+
+func defaults() *options {
+	return &options{
+		logLevel: "info", prometheus: "http://prometheus.istio-system:9090",
+		scrape: 15 * time.Second, settle: 5 * time.Second, drain: 30 * time.Second,
+		rootNamespace: "istio-system", clusterDomain: "cluster.local", gatewaySelector: "istio=ingressgateway",
+		metricsAddr: ":8080", healthAddr: ":8081",
+	}
+}
+
+func (o *options) bind(f *pflag.FlagSet) {
+	f.StringVar(&o.prometheus, "prometheus-address", o.prometheus, "URL of the Prometheus that scrapes the mesh")
+	f.DurationVar(&o.scrape, "scrape-interval", o.scrape, "its scrape interval: evidence never comes faster")
+	f.DurationVar(&o.settle, "settle", o.settle, "how long a written route or subset takes to reach every proxy")
+	f.DurationVar(&o.drain, "drain", o.drain, "how long requests in flight may take to end once a version's weight is 0")
+	f.StringVar(&o.rootNamespace, "root-namespace", o.rootNamespace, "Istio's root namespace, whose DestinationRules apply everywhere")
+	f.StringVar(&o.clusterDomain, "cluster-domain", o.clusterDomain, "domain that ends every Service's name")
+	f.StringVar(&o.gatewaySelector, "gateway-selector", o.gatewaySelector, "labels of the ingress gateway's pods, for Gateways that Sluice makes")
+	f.StringSliceVar(&o.allowedHosts, "allowed-hosts", nil, "hosts granted to namespaces that do not say (such as *.example.com)")
+	f.StringSliceVar(&o.allowedGateways, "allowed-gateways", nil, "gateways granted to namespaces that do not say (such as istio-system/*)")
+	f.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "let only one of several replicas act")
+	f.StringVar(&o.leaderNamespace, "leader-election-namespace", "", "namespace of the leader's lease; empty is the pod's own")
+	f.StringVar(&o.metricsAddr, "metrics-bind-address", o.metricsAddr, "address of /metrics; 0 serves none")
+	f.StringVar(&o.healthAddr, "health-probe-bind-address", o.healthAddr, "address of /healthz and /readyz")
+}
+
+// config checks the flags and returns what the reconciler needs of them. An error names the flag, its value and what is accepted.
+func (o *options) config() (trafficshift.Config, error) {
+	if u, err := url.Parse(o.prometheus); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return trafficshift.Config{}, fmt.Errorf("--prometheus-address=%q: accepted is a URL such as http://prometheus.istio-system:9090", o.prometheus)
+	}
+	for flag, d := range map[string]time.Duration{"scrape-interval": o.scrape, "settle": o.settle} {
+		if d <= 0 {
+			return trafficshift.Config{}, fmt.Errorf("--%s=%s: accepted is a duration above 0, such as 5s", flag, d)
+		}
+	}
+	if o.drain < 0 {
+		return trafficshift.Config{}, fmt.Errorf("--drain=%s: accepted is a duration of 0 or more, such as 30s", o.drain)
+	}
+	selector, err := labels.ConvertSelectorToLabelsMap(o.gatewaySelector)
+	if err != nil || len(selector) == 0 {
+		return trafficshift.Config{}, fmt.Errorf("--gateway-selector=%q: accepted are labels such as istio=ingressgateway", o.gatewaySelector)
+	}
+	return trafficshift.Config{
+		Timing:        shift.Timing{Settle: o.settle, Drain: o.drain, Scrape: o.scrape},
+		ClusterDomain: strings.TrimSuffix(o.clusterDomain, "."), RootNamespace: o.rootNamespace, GatewaySelector: selector,
+		AllowedHosts: o.allowedHosts, AllowedGateways: o.allowedGateways,
+	}, nil
+}

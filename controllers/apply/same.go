@@ -1,0 +1,99 @@
+package apply
+
+import (
+	"fmt"
+	"reflect"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+
+	"google.golang.org/protobuf/proto"
+)
+
+// Same reports whether live already says what desired says, so that the same input twice writes nothing. Fields that desired has no
+// opinion on do not matter, but for Istio's specs: those are ours as a whole, so anything more in them is drift. They are messages:
+// proto.Equal compares them, and reflection would panic.
+func Same(desired, live client.Object) (bool, error) {
+	if equal, ok := sameSpec(desired, live); ok && !equal {
+		return false, nil
+	}
+	want, err := toUnstructured(desired)
+	if err != nil {
+		return false, err
+	}
+	have, err := toUnstructured(live)
+	if err != nil {
+		return false, err
+	}
+	unstructured.RemoveNestedField(want.Object, "metadata", "resourceVersion")
+	return within(want.Object, have.Object), nil
+}
+
+func sameSpec(desired, live client.Object) (equal, ok bool) {
+	switch d := desired.(type) {
+	case *networkingv1.VirtualService:
+		l, is := live.(*networkingv1.VirtualService)
+		return is && proto.Equal(&d.Spec, &l.Spec), true
+	case *networkingv1.DestinationRule:
+		l, is := live.(*networkingv1.DestinationRule)
+		return is && proto.Equal(&d.Spec, &l.Spec), true
+	case *networkingv1.Gateway:
+		l, is := live.(*networkingv1.Gateway)
+		return is && proto.Equal(&d.Spec, &l.Spec), true
+	}
+	return false, false
+}
+
+// within reports whether everything in want stands in have. Lists must agree in length and order.
+func within(want, have any) bool {
+	switch w := want.(type) {
+	case map[string]any:
+		h, ok := have.(map[string]any)
+		if !ok {
+			return len(w) == 0 && have == nil
+		}
+		for k, v := range w {
+			if !within(v, h[k]) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		h, ok := have.([]any)
+		if !ok || len(w) != len(h) {
+			return len(w) == 0 && have == nil
+		}
+		for i := range w {
+			if !within(w[i], h[i]) {
+				return false
+			}
+		}
+		return true
+	}
+	return reflect.DeepEqual(want, have)
+}
+
+// toUnstructured goes through JSON, because Istio's messages marshal themselves. What only a server writes is left out.
+func toUnstructured(o client.Object) (*unstructured.Unstructured, error) {
+	if u, ok := o.(*unstructured.Unstructured); ok {
+		return u.DeepCopy(), nil
+	}
+	raw, err := utiljson.Marshal(o)
+	if err != nil {
+		return nil, fmt.Errorf("writing %T as JSON: %w", o, err)
+	}
+	u := &unstructured.Unstructured{}
+	if err := utiljson.Unmarshal(raw, &u.Object); err != nil {
+		return nil, fmt.Errorf("reading %T as JSON: %w", o, err)
+	}
+	unstructured.RemoveNestedField(u.Object, "status")
+	unstructured.RemoveNestedField(u.Object, "metadata", "creationTimestamp")
+	unstructured.RemoveNestedField(u.Object, "metadata", "managedFields")
+	if t, ok, _ := unstructured.NestedMap(u.Object, "spec", "template", "metadata"); ok && t["creationTimestamp"] == nil {
+		unstructured.RemoveNestedField(u.Object, "spec", "template", "metadata", "creationTimestamp")
+	}
+	return u, nil
+}

@@ -1,0 +1,72 @@
+package plan
+
+import (
+	networking "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+var serviceType = metav1.TypeMeta{APIVersion: "v1", Kind: "Service"}
+
+// entry is how clients reach the service: a Service where none selects the pods, and a Gateway where hosts are asked for and no
+// gateway is named. An internal service is never exposed by default.
+func (s Scope) entry(d shift.Desired) []Step {
+	var steps []Step
+	if s.Made && !d.Unroute && !d.Bare {
+		steps = append(steps, Step{Apply, s.Service})
+	}
+	if d.Mesh && len(s.Shift.Spec.Hosts) > 0 && len(s.Shift.Spec.Gateways) == 0 {
+		steps = append(steps, Step{Apply, s.MakeGateway()})
+	}
+	return steps
+}
+
+// MakeGateway makes a plain HTTP gateway for the hosts that were asked for and for nothing else.
+func (s Scope) MakeGateway() *networkingv1.Gateway {
+	gw := &networkingv1.Gateway{TypeMeta: gatewayType, ObjectMeta: s.meta(s.Template.Name)}
+	gw.Spec.Selector = s.GatewaySelector
+	gw.Spec.Servers = []*networking.Server{{
+		Port:  &networking.Port{Number: 80, Name: "http", Protocol: "HTTP"},
+		Hosts: s.Shift.Spec.Hosts,
+	}}
+	return gw
+}
+
+// MakeService makes a Service for the pods of every version, from the container ports that are named for HTTP, or from the only
+// port there is. It returns nil where the template has neither.
+func (s Scope) MakeService() *corev1.Service {
+	svc := &corev1.Service{TypeMeta: serviceType, ObjectMeta: s.meta(s.Template.Name)}
+	svc.Spec.Selector = merge(s.Template.Spec.Selector.MatchLabels)
+	delete(svc.Spec.Selector, v1alpha1.LabelIstioVersion)
+	all := containerPorts(s.Template.Spec.Template.Spec)
+	for _, p := range all {
+		port := corev1.ServicePort{Name: p.Name, Port: p.ContainerPort, TargetPort: intstr.FromInt32(p.ContainerPort), Protocol: corev1.ProtocolTCP}
+		if len(all) == 1 && port.Name == "" {
+			port.Name = "http"
+		}
+		if IsHTTP(port) {
+			svc.Spec.Ports = append(svc.Spec.Ports, port)
+		}
+	}
+	if len(svc.Spec.Ports) == 0 {
+		return nil
+	}
+	return svc
+}
+
+func containerPorts(pod corev1.PodSpec) []corev1.ContainerPort {
+	var ports []corev1.ContainerPort
+	for _, c := range pod.Containers {
+		for _, p := range c.Ports {
+			if p.Protocol == "" || p.Protocol == corev1.ProtocolTCP {
+				ports = append(ports, p)
+			}
+		}
+	}
+	return ports
+}

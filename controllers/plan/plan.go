@@ -1,0 +1,159 @@
+// Package plan turns a decision into objects: whole ones, in the order in which the mesh needs them written.
+//
+// The package is pure. Where a weight is decided: controllers/shift. Where the objects are written: controllers/trafficshift, through
+// controllers/apply.
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	networkingv1 "istio.io/api/networking/v1alpha3"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+// Object is any API object.
+type Object interface {
+	metav1.Object
+	runtime.Object
+}
+
+// Verb is what is done with an object.
+type Verb string
+
+// The verbs.
+const (
+	// Apply creates the object, or applies it where it is ours.
+	Apply Verb = "apply"
+	// Hold applies a few fields of the annotated Deployment, which is the user's: replicas and the mark.
+	Hold Verb = "hold"
+	// HandOver gives those fields up and leaves their values standing.
+	HandOver Verb = "hand over"
+	// Disown applies the object without a mark of ours, so that it outlives Sluice; what is not ours any more is left alone.
+	Disown Verb = "disown"
+	// Delete removes the object where it is ours.
+	Delete Verb = "delete"
+)
+
+// Step is one write.
+type Step struct {
+	Verb   Verb
+	Object Object
+}
+
+// Plan is an ordered list of groups. All steps of a group are tried, and their errors joined: neither VirtualService of a rollback
+// waits for the other. A group is begun only when every step of the one before has succeeded.
+//
+// The order is: routes, then what new versions need (records, Deployments, Service, Gateway, subsets), then what old versions no
+// longer need. It holds the mesh's rule R1 both ways, because a route never names a subset that was not read back from the
+// cluster, and a subset never goes while a route that was read back names it (controllers/shift sees to both).
+type Plan []Group
+
+// Group is a set of steps that need nothing of each other.
+type Group struct {
+	Name  string
+	Steps []Step
+}
+
+// Scope is what the objects are made for, and from.
+type Scope struct {
+	// Shift is the TrafficShift; its spec has its defaults.
+	Shift *v1alpha1.TrafficShift
+	// Template is the annotated Deployment as read in this pass.
+	Template *appsv1.Deployment
+	// Records are the recorded versions by name.
+	Records map[string]*appsv1.ControllerRevision
+	// Service carries the traffic; where none selects the pods, Made says that this one is to be made.
+	Service *corev1.Service
+	Made    bool
+	// Host is the Service's fully qualified name (rule V1). Short names resolve against the VirtualService's namespace.
+	Host string
+	// Policy is the DestinationRule's trafficPolicy: the user's own, or one carried over from a rule that ours hides.
+	Policy *networkingv1.TrafficPolicy
+	// GatewaySelector are the labels of the pods that a Gateway of ours is for.
+	GatewaySelector map[string]string
+}
+
+// For plans what a decision asks for. An error names the version whose record cannot be read; nothing may be written then.
+func For(s Scope, d shift.Desired) (Plan, error) {
+	deployments, err := s.deployments(d)
+	if err != nil {
+		return nil, err
+	}
+	groups := []Group{
+		{"routes", s.routes(d)},
+		{"records", s.records(d)},
+		{"service", s.entry(d)},
+		{"deployments", deployments},
+		{"subsets", s.subsets(d)},
+		{"template", s.template(d)},
+		{"history", s.prune(d)},
+		{"release", s.release(d)},
+	}
+	plan := make(Plan, 0, len(groups))
+	for _, g := range groups {
+		if len(g.Steps) > 0 {
+			plan = append(plan, g)
+		}
+	}
+	return plan, nil
+}
+
+// VersionName is the name of a version's Deployment and record: "micro-api-v2".
+func VersionName(shift, version string) string { return shift + "-" + version }
+
+// HostsName is the name of the VirtualService for external hosts. It is an object of its own, because one object with both the mesh
+// and a gateway would capture the external host inside every sidecar (rule V2).
+func HostsName(shift string) string { return shift + "-hosts" }
+
+// meta is the metadata of everything that Sluice makes: marked as ours, and owned by the annotated Deployment.
+func (s Scope) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name: name, Namespace: s.Template.Namespace,
+		Labels: map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy, v1alpha1.LabelShift: s.Template.Name},
+		OwnerReferences: []metav1.OwnerReference{
+			*metav1.NewControllerRef(s.Template, appsv1.SchemeGroupVersion.WithKind("Deployment")),
+		},
+	}
+}
+
+// disowned is the metadata of what outlives Sluice: a host that nothing else serves keeps its objects.
+func (s Scope) disowned(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Namespace: s.Template.Namespace}
+}
+
+func (s Scope) release(d shift.Desired) []Step {
+	if !d.Release {
+		return nil
+	}
+	steps := s.remove(slices.Sorted(maps.Keys(s.Records)))
+	return append(steps, Step{HandOver, s.hold(s.Template.Spec.Replicas, false)})
+}
+
+func (s Scope) prune(d shift.Desired) []Step { return s.remove(d.Prune) }
+
+// remove deletes versions: the Deployment of each, and its record.
+func (s Scope) remove(versions []string) []Step {
+	var steps []Step
+	for _, version := range versions {
+		meta := s.meta(VersionName(s.Template.Name, version))
+		steps = append(steps,
+			Step{Delete, &appsv1.Deployment{TypeMeta: deploymentType, ObjectMeta: meta}},
+			Step{Delete, &appsv1.ControllerRevision{TypeMeta: revisionType, ObjectMeta: meta}},
+		)
+	}
+	return steps
+}
+
+// String is for logs and golden files.
+func (st Step) String() string {
+	return fmt.Sprintf("%s %s %s/%s", st.Verb, st.Object.GetObjectKind().GroupVersionKind().Kind, st.Object.GetNamespace(), st.Object.GetName())
+}

@@ -1,0 +1,150 @@
+package plan
+
+import (
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+var (
+	virtualServiceType  = metav1.TypeMeta{APIVersion: "networking.istio.io/v1", Kind: "VirtualService"}
+	destinationRuleType = metav1.TypeMeta{APIVersion: "networking.istio.io/v1", Kind: "DestinationRule"}
+	gatewayType         = metav1.TypeMeta{APIVersion: "networking.istio.io/v1", Kind: "Gateway"}
+)
+
+// routes are the VirtualServices: the one for the mesh, and the one for external hosts where those are asked for. Both carry the
+// same weights.
+func (s Scope) routes(d shift.Desired) []Step {
+	switch {
+	case d.Unroute:
+		return s.unroute()
+	case d.Bare:
+		return s.virtualServices([]shift.Route{{Weight: v1alpha1.Whole}})
+	case len(d.Routes) > 0:
+		return s.virtualServices(d.Routes)
+	}
+	return nil
+}
+
+func (s Scope) virtualServices(routes []shift.Route) []Step {
+	steps := []Step{{Apply, s.MakeVirtualService(routes)}}
+	if len(s.Shift.Spec.Hosts) > 0 {
+		steps = append(steps, Step{Apply, s.MakeHostsVirtualService(routes)})
+	}
+	return steps
+}
+
+// MakeVirtualService makes the one for the mesh: the Service's full name (V1), bound to the mesh alone (V2), in the Service's own
+// namespace with exportTo unset (V4), and one route for each HTTP port.
+func (s Scope) MakeVirtualService(routes []shift.Route) *networkingv1.VirtualService {
+	vs := &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(s.Template.Name)}
+	vs.Spec.Hosts = []string{s.Host}
+	vs.Spec.Gateways = []string{"mesh"}
+	for _, port := range HTTPPorts(s.Service) {
+		vs.Spec.Http = append(vs.Spec.Http, &networking.HTTPRoute{
+			Name:  port.Name,
+			Match: []*networking.HTTPMatchRequest{{Port: uint32(port.Port)}},
+			Route: s.destinations(port, routes),
+		})
+	}
+	return vs
+}
+
+// MakeHostsVirtualService makes the one for external hosts, bound to their gateways. A gateway's port is not the Service's, so
+// nothing is matched on it: the hosts are served by the Service's first HTTP port.
+func (s Scope) MakeHostsVirtualService(routes []shift.Route) *networkingv1.VirtualService {
+	vs := &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(HostsName(s.Template.Name))}
+	vs.Spec.Hosts = s.Shift.Spec.Hosts
+	vs.Spec.Gateways = s.gateways()
+	port := HTTPPorts(s.Service)[0]
+	vs.Spec.Http = []*networking.HTTPRoute{{Name: port.Name, Route: s.destinations(port, routes)}}
+	return vs
+}
+
+// destinations writes weights as percents where they are whole and with a sum of 1000 where they are not: Istio divides by the sum
+// (W1). Every destination names its port, because on a Service of several ports a gateway takes a destination without one for a
+// cluster that does not exist. A single destination gets everything whatever its weight says (W2), so it says everything.
+func (s Scope) destinations(port corev1.ServicePort, routes []shift.Route) []*networking.HTTPRouteDestination {
+	unit := v1alpha1.Permille(10)
+	for _, r := range routes {
+		if r.Weight%10 != 0 {
+			unit = 1
+		}
+	}
+	destinations := make([]*networking.HTTPRouteDestination, 0, len(routes))
+	for _, r := range routes {
+		destinations = append(destinations, &networking.HTTPRouteDestination{
+			Destination: &networking.Destination{Host: s.Host, Subset: r.Version, Port: &networking.PortSelector{Number: uint32(port.Port)}},
+			Weight:      int32(r.Weight / unit),
+		})
+	}
+	return destinations
+}
+
+// unroute removes what Sluice alone needs. Hosts that nothing else serves keep a Gateway and a VirtualService without subsets, which
+// belong to nobody from then on.
+func (s Scope) unroute() []Step {
+	steps := []Step{{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(s.Template.Name)}}}
+	if len(s.Shift.Spec.Hosts) == 0 {
+		return steps
+	}
+	hosts := s.MakeHostsVirtualService([]shift.Route{{Weight: v1alpha1.Whole}})
+	hosts.ObjectMeta = s.disowned(hosts.Name)
+	steps = append(steps, Step{Disown, hosts})
+	if len(s.Shift.Spec.Gateways) == 0 {
+		gateway := s.MakeGateway()
+		gateway.ObjectMeta = s.disowned(gateway.Name)
+		steps = append(steps, Step{Disown, gateway})
+	}
+	return steps
+}
+
+// gateways are what the hosts are bound to, each with its namespace.
+func (s Scope) gateways() []string {
+	if len(s.Shift.Spec.Gateways) == 0 {
+		return []string{s.Template.Namespace + "/" + s.Template.Name}
+	}
+	return QualifiedGateways(s.Template.Namespace, s.Shift.Spec.Gateways)
+}
+
+// QualifiedGateways gives every gateway its namespace.
+func QualifiedGateways(namespace string, gateways []string) []string {
+	full := make([]string, 0, len(gateways))
+	for _, g := range gateways {
+		if !strings.Contains(g, "/") {
+			g = namespace + "/" + g
+		}
+		full = append(full, g)
+	}
+	return full
+}
+
+// HTTPPorts are the ports that Istio routes HTTP on: by appProtocol, or by the name's prefix (rule P1).
+func HTTPPorts(service *corev1.Service) []corev1.ServicePort {
+	var ports []corev1.ServicePort
+	for _, p := range service.Spec.Ports {
+		if IsHTTP(p) {
+			ports = append(ports, p)
+		}
+	}
+	return ports
+}
+
+// IsHTTP reports whether Istio treats a port as HTTP in the clear.
+func IsHTTP(p corev1.ServicePort) bool {
+	protocol, _, _ := strings.Cut(p.Name, "-")
+	if p.AppProtocol != nil {
+		protocol = strings.TrimPrefix(*p.AppProtocol, "kubernetes.io/")
+	}
+	switch strings.ToLower(protocol) {
+	case "http", "http2", "h2c", "grpc", "grpc-web":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,147 @@
+package shift
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/metrics/analysis"
+)
+
+// restartLimit is how many restarts of one pod say that a candidate crash-loops.
+const restartLimit = 2
+
+// aborted asks whether the candidate must be taken back, most certain cause first, and takes it back.
+func (p *pass) aborted() bool {
+	for _, check := range []func() *v1alpha1.Failure{
+		p.abortedByPerson,   // a person said so
+		p.failedGate,        // evidence against the candidate
+		p.unstablePods,      // crash loops, or pods that were ready and are not
+		p.pastDeadline,      // pods that do not come
+		p.bypassed,          // traffic at weight 0
+		p.loweredByHand,     // somebody took the weight away
+		p.noHealthyUpstream, // failures without a host, again, at the last good weight
+	} {
+		if f := check(); f != nil {
+			p.fail(f.Reason, f.Message, true)
+			p.rollBack()
+			return true
+		}
+	}
+	return p.retreated()
+}
+
+func failure(reason, format string, args ...any) *v1alpha1.Failure {
+	return &v1alpha1.Failure{Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+func (p *pass) abortedByPerson() *v1alpha1.Failure {
+	if p.obs.Intents.Abort != p.next.Candidate {
+		return nil
+	}
+	return failure(v1alpha1.ReasonAborted, "%s was aborted at %s by annotation", p.next.Candidate, p.next.Weight)
+}
+
+func (p *pass) failedGate() *v1alpha1.Failure {
+	v := analysis.Overall(p.verdicts)
+	if v.Outcome != analysis.Fail {
+		return nil
+	}
+	return failure(v.Reason, "%s at %s: %s", p.next.Candidate, p.next.Weight, v.Message)
+}
+
+func (p *pass) unstablePods() *v1alpha1.Failure {
+	c := p.obs.version(p.next.Candidate)
+	before := p.next.Pods.Ready
+	switch {
+	case c.Restarts >= restartLimit:
+		return failure(v1alpha1.ReasonCandidateUnstable, "a pod of %s restarted %d times%s", c.Name, c.Restarts, because(c))
+	case p.next.Weight == 0 && c.Ready < before:
+		return failure(v1alpha1.ReasonCandidateUnstable, "a pod of %s was ready and is not any more, before its first weight (%d of %d ready)", c.Name, c.Ready, before)
+	case p.next.Weight > 0 && c.Ready == 0:
+		return failure(v1alpha1.ReasonCandidateUnstable, "%s has %s of the traffic and no ready pod%s", c.Name, p.next.Weight, because(c))
+	}
+	p.next.Pods.Ready = max(before, c.Ready)
+	return nil
+}
+
+// pastDeadline adds up only the time spent waiting for pods: pauses, holds and missing evidence do not count.
+func (p *pass) pastDeadline() *v1alpha1.Failure {
+	if p.spec.Paused || p.next.Pods.WaitingSince == nil || p.obs.Now.Before(p.deadline()) {
+		return nil
+	}
+	c := p.obs.version(p.next.Candidate)
+	return failure(v1alpha1.ReasonNotReadyInTime, "%s waited %s for its pods: %d available%s", c.Name, p.spec.Deadline.Duration, c.Available, because(c))
+}
+
+func (p *pass) deadline() time.Time {
+	return p.next.Pods.WaitingSince.Add(p.spec.Deadline.Duration - p.next.Pods.Waited.Duration)
+}
+
+// stopWaiting stops the deadline's clock and keeps what it counted.
+func (p *pass) stopWaiting() {
+	if since := p.next.Pods.WaitingSince; since != nil {
+		p.next.Pods.Waited.Duration += p.obs.Now.Sub(since.Time)
+		p.next.Pods.WaitingSince = nil
+	}
+}
+
+// bypassed finds traffic on a candidate that has a subset and no weight: something routes around Sluice, and going on would put
+// a version in front of users that no weight can take away again.
+func (p *pass) bypassed() *v1alpha1.Failure {
+	g := p.next.Gate
+	if p.next.Weight > 0 || g.Candidate.Requests+g.Cross.Requests == 0 {
+		return nil
+	}
+	return failure(v1alpha1.ReasonRouteBypassed, "%s got %d requests at a weight of 0%%: another route, or a client outside the mesh, reaches its pods",
+		p.next.Candidate, max(g.Candidate.Requests, g.Cross.Requests))
+}
+
+// loweredByHand honours a weight that somebody lowered after it was in place. One found raised is simply written again.
+func (p *pass) loweredByHand() *v1alpha1.Failure {
+	if p.next.RoutedSince == nil {
+		return nil
+	}
+	low := p.obs.lowest(p.next.Candidate)
+	if low >= p.next.Weight {
+		return nil
+	}
+	return failure(v1alpha1.ReasonWeightLowered, "the weight of %s was lowered from %s to %s by hand", p.next.Candidate, p.next.Weight, low)
+}
+
+// noHealthyUpstream aborts where failures without a host go on at the weight that was good before.
+func (p *pass) noHealthyUpstream() *v1alpha1.Failure {
+	if !p.failsWithoutHost() || !(p.next.Gate.Retreated || p.rungBelow(p.next.Weight) == 0) {
+		return nil
+	}
+	return failure(v1alpha1.ReasonNoHealthyUpstream, "%d of %d requests to the service found no healthy host while %s had %s",
+		p.next.Gate.NoHost, p.total(), p.next.Candidate, p.next.Weight)
+}
+
+// retreated goes back to the last good weight while requests fail without a host: they belong to no version, so they convict
+// nobody yet.
+func (p *pass) retreated() bool {
+	if !p.failsWithoutHost() {
+		return false
+	}
+	from, noHost, total := p.next.Weight, p.next.Gate.NoHost, p.total()
+	stable := p.obs.version(p.next.Stable)
+	to := max(p.rungBelow(from), p.leastWeight(stable))
+	if to >= from {
+		p.say(v1alpha1.ReasonStableUnavailable, "%d of %d requests to the service found no healthy host, and %s cannot take any from %s: it has %d ready pods%s",
+			noHost, total, stable.Name, p.next.Candidate, stable.Ready, because(stable))
+		return true
+	}
+	p.next.Weight = to
+	p.enter(v1alpha1.PhaseProgressing, v1alpha1.StageStepping)
+	p.forgetRoute()
+	p.next.Gate.Retreated = true
+	p.say(v1alpha1.ReasonFailuresWithoutHost, "%d of %d requests to the service found no healthy host; %s goes back from %s to %s",
+		noHost, total, p.next.Candidate, from, p.next.Weight)
+	return true
+}
+
+func (p *pass) failsWithoutHost() bool {
+	g := p.next.Gate
+	return p.next.Weight > 0 && analysis.NoHostAbove(g.NoHost, p.total(), g.NoHostBaseline)
+}

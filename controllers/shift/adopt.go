@@ -1,0 +1,144 @@
+package shift
+
+import "github.com/sluice-dev/sluice/api/v1alpha1"
+
+// adopt takes the service over from its Deployment without losing a request: the first version comes up beside the Deployment's
+// own pods, subset and routes pin the traffic to it, and only then is the Deployment scaled to 0 and held as a template.
+func (p *pass) adopt() {
+	switch p.next.Stage {
+	case v1alpha1.StageStarting:
+		p.startFirst()
+	case v1alpha1.StagePinning:
+		p.pin()
+	case v1alpha1.StageHolding:
+		p.holdTemplate()
+	default:
+		p.recordFirst()
+	}
+}
+
+// recordFirst waits until the Deployment stands still and nothing is in the way, then gives its template the first number.
+func (p *pass) recordFirst() {
+	t := p.obs.Template
+	switch {
+	case p.blocked():
+	case p.recoverStable():
+	case !t.Settled:
+		p.say(v1alpha1.ReasonWaitingForRollout, "waiting for the Deployment's own rollout to end before taking the service over")
+	case len(p.next.Retiring) > 0:
+		p.say(v1alpha1.ReasonAdopting, "waiting for %s to be removed before recording the Deployment's new template", p.next.Retiring[0].Version)
+	default:
+		p.next.Stable = p.nameTemplate()
+		p.enter(v1alpha1.PhaseAdopting, v1alpha1.StageStarting)
+		p.say(v1alpha1.ReasonAdopting, "starting %s from the Deployment's template, beside the Deployment's own pods", p.next.Stable)
+	}
+}
+
+// recoverStable finds its place again where the status was lost and the Deployment is held already: the version that has all the
+// traffic, or else the newest routed one that was the stable version once. Where neither can be told, nothing is touched.
+func (p *pass) recoverStable() bool {
+	if !p.obs.Template.Held {
+		return false
+	}
+	found := ""
+	for _, v := range p.obs.Versions {
+		low, _, listed, routed := p.obs.weights(v.Name)
+		switch {
+		case v.Recorded && routed && low == v1alpha1.Whole:
+			found = v.Name
+		case found == "" && v.Proven && listed:
+			found = v.Name
+		}
+	}
+	if found == "" {
+		p.say(v1alpha1.ReasonStableUnavailable,
+			"the Deployment is held as a template, but no route tells which version users are on; scale the Deployment up and remove its annotation %s to start over", v1alpha1.AnnotationHeld)
+		return true
+	}
+	p.next.Stable = found
+	for _, v := range p.obs.Versions {
+		p.next.LastVersion = max(p.next.LastVersion, Number(v.Name))
+		if v.Name != found && v.Exists && v.Replicas > 0 {
+			p.retire(v.Name, false)
+		}
+	}
+	p.enter(v1alpha1.PhaseAdopting, v1alpha1.StageStarting)
+	p.say(v1alpha1.ReasonAdopting, "the status was lost; the routes show that users are on %s", found)
+	return true
+}
+
+// startFirst waits for the first version's pods. A template that moves meanwhile is still the Deployment's own affair: the first
+// version starts over from it.
+func (p *pass) startFirst() {
+	stable := p.obs.version(p.next.Stable)
+	if stable.Recorded && p.obs.Template.Version != stable.Name && !p.obs.Template.Held {
+		p.retire(stable.Name, true)
+		p.next.Stable = ""
+		p.enter(v1alpha1.PhaseAdopting, v1alpha1.StageRecording)
+		p.say(v1alpha1.ReasonWaitingForRollout, "the template changed before %s was pinned; starting over from it", stable.Name)
+		return
+	}
+	want := p.strength()
+	if p.blocked() {
+		return
+	}
+	if !stable.Recorded || stable.Available < want {
+		p.say(v1alpha1.ReasonWaitingForPods, "waiting for the pods of %s: %d of %d available%s", stable.Name, stable.Available, want, because(stable))
+		return
+	}
+	p.enter(v1alpha1.PhaseAdopting, v1alpha1.StagePinning)
+	p.say(v1alpha1.ReasonSettling, "%s is available; pinning the traffic to it", stable.Name)
+}
+
+// pin writes the subset, lets it settle, then the routes, and lets those settle (rule R1 of the mesh, and R5: the pin stands
+// before any second version exists).
+func (p *pass) pin() {
+	stable := p.next.Stable
+	switch {
+	case p.next.RoutedSince == nil && p.blocked():
+	case !p.passed(p.next.SubsetSince, p.obs.Timing.Settle):
+		p.say(v1alpha1.ReasonSettling, "the subset of %s is settling in the mesh", stable)
+	case !p.passed(p.next.RoutedSince, p.obs.Timing.Settle):
+		p.say(v1alpha1.ReasonSettling, "the routes that pin the traffic to %s are settling in the mesh", stable)
+	default:
+		p.enter(v1alpha1.PhaseAdopting, v1alpha1.StageHolding)
+		p.say(v1alpha1.ReasonScalingDown, "the traffic is pinned to %s; scaling the Deployment to 0 and holding it as the template", stable)
+	}
+}
+
+// holdTemplate waits until the Deployment is scaled down and marked.
+func (p *pass) holdTemplate() {
+	if !p.obs.Template.Held || p.obs.Template.Replicas != 0 {
+		p.say(v1alpha1.ReasonScalingDown, "the traffic is pinned to %s; scaling the Deployment to 0 and holding it as the template", p.next.Stable)
+		return
+	}
+	p.enter(v1alpha1.PhaseStable, "")
+	p.rest()
+}
+
+// blocked reports whether preflight found something in the way, and says what.
+func (p *pass) blocked() bool {
+	if len(p.obs.Problems) == 0 {
+		return false
+	}
+	p.say(p.obs.Problems[0].Reason, "%s", p.obs.Problems[0].Message)
+	return true
+}
+
+// nameTemplate returns the version that the live template is: the recorded one that it equals, or the next free name.
+func (p *pass) nameTemplate() string {
+	name := p.obs.Template.Version
+	if name == "" {
+		name = p.obs.NextVersion
+	}
+	p.next.LastVersion = max(p.next.LastVersion, Number(name))
+	return name
+}
+
+// because explains pods that cannot start.
+func because(v Version) string {
+	if v.Waiting == "" {
+		return ""
+	}
+	return " (" + v.Waiting + ")"
+}

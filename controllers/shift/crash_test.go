@@ -1,0 +1,96 @@
+package shift_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+// outcome is all that is left of a release: what a crash in the middle of it must not change.
+type outcome struct {
+	Phase            v1alpha1.Phase
+	Stable, Rejected string
+	LastVersion      int32
+	Tables           map[string][]shift.Route
+	Subsets          []string
+	Replicas         map[string]int32
+	Records          map[string]int
+	Proven           map[string]bool
+	Held             bool
+	TemplateReplicas int32
+	Ended            []string
+}
+
+func (w *world) outcome() outcome {
+	o := outcome{
+		Phase: w.state.Phase, Stable: w.state.Stable, Rejected: w.state.Rejected, LastVersion: w.state.LastVersion,
+		Tables: maps.Clone(w.tables), Subsets: slices.Clone(w.subsets), Records: maps.Clone(w.records), Proven: maps.Clone(w.proven),
+		Replicas: map[string]int32{}, Held: w.held, TemplateReplicas: w.templateRun.replicas,
+	}
+	for name, d := range w.versions {
+		o.Replicas[name] = d.replicas
+	}
+	for _, e := range w.ended {
+		o.Ended = append(o.Ended, fmt.Sprintf("%s %s at %s", e.Version, e.Reason, e.Weight))
+	}
+	return o
+}
+
+// TestADeathAfterAnyWriteChangesNothing lives a whole life, and lives it again as often as it has writes: each time the process dies
+// after another one of them, the status included, and a new process goes on.
+func TestADeathAfterAnyWriteChangesNothing(t *testing.T) {
+	lives := map[string]func(w *world){
+		"Adoption": func(w *world) { w.run(100, w.at(v1alpha1.PhaseStable)) },
+		"Release": func(w *world) {
+			w.run(100, w.at(v1alpha1.PhaseStable))
+			w.release(2)
+			w.run(300, w.stableIs("v2"))
+		},
+		"Rollback": func(w *world) {
+			w.errorRate[2] = 0.5
+			w.run(100, w.at(v1alpha1.PhaseStable))
+			w.release(2)
+			w.run(300, w.at(v1alpha1.PhaseFailed))
+		},
+		"Abort at 50%": func(w *world) {
+			w.run(100, w.at(v1alpha1.PhaseStable))
+			w.release(2)
+			w.run(300, w.atWeight(500))
+			w.intents.Abort = "v2"
+			w.run(300, w.at(v1alpha1.PhaseFailed))
+		},
+		"Supersede": func(w *world) {
+			w.run(100, w.at(v1alpha1.PhaseStable))
+			w.release(2)
+			w.run(300, w.atWeight(500))
+			w.release(3)
+			w.run(300, w.stableIs("v3"))
+		},
+		"Detach": func(w *world) {
+			w.run(100, w.at(v1alpha1.PhaseStable))
+			w.intents.Detach = true
+			w.run(300, func() bool { return w.state.Stage == v1alpha1.StageReleased })
+		},
+	}
+	for name, live := range lives {
+		t.Run(name, func(t *testing.T) {
+			whole := newWorld(t)
+			live(whole)
+			want := whole.outcome()
+			for k := 1; k <= whole.wrote; k++ {
+				w := newWorld(t)
+				w.dieIn = k
+				live(w)
+				if diff := cmp.Diff(want, w.outcome()); diff != "" {
+					t.Fatalf("dying after write %d of %d ends elsewhere (-want +got):\n%s\n%s", k, whole.wrote, diff, w.transcript.String())
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,173 @@
+package shift
+
+import (
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/metrics/analysis"
+)
+
+// Decide says what comes next. The spec has its defaults and is valid. The error is only ever a broken invariant: a user's
+// mistake is a Problem, and waiting is a Decision.
+func Decide(gate analysis.Gate, spec v1alpha1.TrafficShiftSpec, state v1alpha1.State, obs Observation) (Decision, error) {
+	ladder, err := ladderOf(spec)
+	if err != nil {
+		return Decision{}, err
+	}
+	if err := checkState(state); err != nil {
+		return Decision{}, err
+	}
+	p := &pass{gate: gate, spec: spec, ladder: ladder, obs: obs, next: *state.DeepCopy()}
+	p.notice()
+	if err := p.dispatch(); err != nil {
+		return Decision{}, err
+	}
+	d := Decision{
+		Next: p.next, Desired: p.desired(), Reason: p.reason, Message: p.message,
+		Verdicts: p.verdicts, Ended: p.ended, RequeueAfter: p.requeueAfter(),
+	}
+	if err := checkState(d.Next); err != nil {
+		return Decision{}, err
+	}
+	return d, checkDesired(d, obs)
+}
+
+// pass is one run of Decide: the inputs, and the decision as it forms.
+type pass struct {
+	gate   analysis.Gate
+	spec   v1alpha1.TrafficShiftSpec
+	ladder []v1alpha1.Permille
+	obs    Observation
+
+	next            v1alpha1.State
+	reason, message string
+	verdicts        []analysis.Verdict
+	ended           *v1alpha1.Outcome
+	wake            time.Time
+}
+
+// dispatch is the one place where a phase decides who acts.
+func (p *pass) dispatch() error {
+	if p.letGo() {
+		return nil
+	}
+	switch p.next.Phase {
+	case "":
+		p.enter(v1alpha1.PhaseAdopting, v1alpha1.StageRecording)
+		p.adopt()
+	case v1alpha1.PhaseAdopting:
+		p.adopt()
+	case v1alpha1.PhaseStable, v1alpha1.PhaseFailed:
+		p.rest()
+	case v1alpha1.PhaseProgressing:
+		p.progress()
+	case v1alpha1.PhaseRollingBack:
+		p.rollBack()
+	case v1alpha1.PhaseDetaching:
+		p.detach()
+	default:
+		return fmt.Errorf("phase %q is not one of the state machine's", p.next.Phase)
+	}
+	return nil
+}
+
+// letGo starts handing the service back when that is asked for, and takes it over again when it is not asked for any more.
+func (p *pass) letGo() bool {
+	if !p.obs.Intents.Detach {
+		p.takeBack()
+		return false
+	}
+	switch p.next.Phase {
+	case v1alpha1.PhaseDetaching, v1alpha1.PhaseRollingBack:
+		return false
+	case v1alpha1.PhaseProgressing:
+		p.fail(v1alpha1.ReasonDetaching, fmt.Sprintf("%s is taken back because the service is being handed back", p.next.Candidate), false)
+		p.rollBack()
+	default:
+		p.enter(v1alpha1.PhaseDetaching, v1alpha1.StageReturning)
+		p.detach()
+	}
+	return true
+}
+
+// takeBack undoes a handing back that nobody asks for any more: at once while the routes still hold, and otherwise by taking the
+// service over anew when it is all handed back.
+func (p *pass) takeBack() {
+	if p.next.Phase != v1alpha1.PhaseDetaching {
+		return
+	}
+	switch {
+	case p.next.Stage == v1alpha1.StageReleased:
+		p.next = v1alpha1.State{LastVersion: p.next.LastVersion}
+	case p.next.Stage == v1alpha1.StageReturning && p.next.Stable != "" && p.obs.Template.Held:
+		p.enter(v1alpha1.PhaseStable, "")
+	}
+}
+
+// enter moves to a phase and stage; the clocks of the stage before do not count for it.
+func (p *pass) enter(phase v1alpha1.Phase, stage v1alpha1.Stage) {
+	p.next.Phase, p.next.Stage = phase, stage
+	p.next.StageSince = p.stamp()
+}
+
+// say gives the reason for being here.
+func (p *pass) say(reason, format string, args ...any) {
+	p.reason, p.message = reason, fmt.Sprintf(format, args...)
+}
+
+// stamp is the present time as the status keeps it.
+func (p *pass) stamp() *metav1.MicroTime {
+	t := metav1.NewMicroTime(p.obs.Now)
+	return &t
+}
+
+// passed reports whether d has gone by since a clock was set, and asks to be woken when it has. A clock that is not set has not.
+func (p *pass) passed(since *metav1.MicroTime, d time.Duration) bool {
+	if since == nil {
+		return false
+	}
+	due := since.Add(d)
+	if !p.obs.Now.Before(due) {
+		return true
+	}
+	p.wakeAt(due)
+	return false
+}
+
+func (p *pass) wakeAt(t time.Time) {
+	if p.wake.IsZero() || t.Before(p.wake) {
+		p.wake = t
+	}
+}
+
+// requeueAfter is the wait until the next clock is due. Whatever moves is also looked at every scrape: evidence comes no faster,
+// and an event that a watch missed costs no more than that.
+func (p *pass) requeueAfter() time.Duration {
+	resting := p.next.Phase == v1alpha1.PhaseStable || p.next.Phase == v1alpha1.PhaseFailed || p.next.Stage == v1alpha1.StageReleased
+	if !resting || len(p.next.Retiring) > 0 {
+		p.wakeAt(p.obs.Now.Add(max(p.obs.Timing.Scrape, 500*time.Millisecond)))
+	}
+	if p.wake.IsZero() {
+		return 0
+	}
+	return max(p.wake.Sub(p.obs.Now), 10*time.Millisecond)
+}
+
+// ladderOf returns the weights of the spec's steps.
+func ladderOf(spec v1alpha1.TrafficShiftSpec) ([]v1alpha1.Permille, error) {
+	ladder := make([]v1alpha1.Permille, 0, len(spec.Steps))
+	for i, s := range spec.Steps {
+		w, err := s.Permille()
+		if err != nil {
+			return nil, fmt.Errorf("step %d: %w", i+1, err)
+		}
+		ladder = append(ladder, w)
+	}
+	if len(ladder) == 0 || ladder[len(ladder)-1] != v1alpha1.Whole {
+		return nil, fmt.Errorf("the ladder %v does not end at 100%%", ladder)
+	}
+	return ladder, nil
+}

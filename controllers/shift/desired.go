@@ -1,0 +1,206 @@
+package shift
+
+import (
+	"slices"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+)
+
+// desired is the world that the next state asks for. It is a function of the state and of what was read back, and of nothing that
+// was decided in passing: the same state asks for the same world after a crash.
+func (p *pass) desired() Desired {
+	if p.next.Phase == v1alpha1.PhaseDetaching {
+		return p.desiredDetaching()
+	}
+	d := Desired{Scales: p.scales(), Verdicts: p.fared()}
+	if v := p.unrecorded(); v != "" {
+		d.Record = v
+	}
+	d.Mesh = p.meshed()
+	if d.Mesh {
+		d.Subsets = p.subsets()
+		d.Routes = p.routes()
+	}
+	if p.next.Phase == v1alpha1.PhaseStable || p.next.Phase == v1alpha1.PhaseFailed {
+		d.Prune = p.prunable()
+	}
+	if p.holds() {
+		zero := int32(0)
+		d.Template, d.Held = &zero, true
+	}
+	return d
+}
+
+// fared is what the records should say: it is how a place is found again where the status was lost.
+func (p *pass) fared() map[string]string {
+	fared := map[string]string{}
+	if p.next.Phase != v1alpha1.PhaseAdopting {
+		fared[p.next.Stable] = v1alpha1.ReasonPromoted
+	}
+	if r, f := p.next.Rejected, p.next.Failure; r != "" && f != nil {
+		fared[r] = f.Reason
+	}
+	return fared
+}
+
+// prunable are the oldest versions beyond the history limit. What is in use is kept, and so is the version that today's template
+// equals: without its record it would look new, and be released again.
+func (p *pass) prunable() []string {
+	var old []string
+	for _, v := range p.obs.Versions {
+		used := v.Name == p.next.Stable || v.Name == p.next.Candidate || v.Name == p.next.Rejected || v.Name == p.obs.Template.Version || p.isRetiring(v.Name)
+		if !used && v.Replicas == 0 {
+			old = append(old, v.Name)
+		}
+	}
+	return old[:max(0, len(old)-p.obs.Template.HistoryLimit)]
+}
+
+// unrecorded is the version that was named from the live template and has no record yet. Only a version that has just been named
+// is: a record that somebody deleted later is not made again, because the template may be another version's by then.
+func (p *pass) unrecorded() string {
+	version := ""
+	switch p.next.Stage {
+	case v1alpha1.StageStarting:
+		version = p.next.Stable
+	case v1alpha1.StagePreparing:
+		version = p.next.Candidate
+	}
+	if p.obs.version(version).Recorded {
+		return ""
+	}
+	return version
+}
+
+// meshed reports whether the service has objects in the mesh yet: not before the first version can answer.
+func (p *pass) meshed() bool {
+	return p.next.Phase != v1alpha1.PhaseAdopting || p.next.Stage == v1alpha1.StagePinning || p.next.Stage == v1alpha1.StageHolding
+}
+
+// holds reports whether the Deployment is a template now. Where something keeps scaling it up, Sluice has stopped fighting.
+func (p *pass) holds() bool {
+	if p.next.Phase == v1alpha1.PhaseAdopting {
+		return p.next.Stage == v1alpha1.StageHolding
+	}
+	return !Contested(p.next)
+}
+
+// scales sizes every version that is alive. Stable keeps the strength for all the traffic; the candidate has what its next weight
+// needs; a version on its way out keeps what it has until it has left the mesh. Nothing shrinks while a shift is under way.
+func (p *pass) scales() []Scale {
+	var scales []Scale
+	add := func(version string, want int32) {
+		if version != "" {
+			scales = append(scales, Scale{version, want})
+		}
+	}
+	resting := p.next.Phase == v1alpha1.PhaseStable || p.next.Phase == v1alpha1.PhaseFailed
+	stable := p.strength()
+	if !resting {
+		stable = max(stable, p.obs.version(p.next.Stable).Replicas)
+	}
+	add(p.next.Stable, stable)
+	if c := p.next.Candidate; c != "" {
+		want := p.obs.version(c).Replicas
+		if p.next.Phase == v1alpha1.PhaseProgressing {
+			want = max(want, p.capacity(p.rungAbove(p.next.Weight)))
+		}
+		add(c, want)
+	}
+	for _, r := range p.next.Retiring {
+		want := p.obs.version(r.Version).Replicas
+		if p.settled(r.UnsubsetSince) {
+			want = 0
+		}
+		if p.obs.version(r.Version).Exists {
+			add(r.Version, want)
+		}
+	}
+	return scales
+}
+
+// strength is how many pods carry all of the traffic.
+func (p *pass) strength() int32 { return max(p.obs.Replicas, 0) }
+
+// capacity is how many pods a weight needs: its share of the strength, rounded up, and never none.
+func (p *pass) capacity(w v1alpha1.Permille) int32 {
+	whole := int64(v1alpha1.Whole)
+	return max(1, int32((int64(p.strength())*int64(w)+whole-1)/whole))
+}
+
+// subsets are the versions that the DestinationRule names: a candidate once its pods are there and before its first weight, a
+// version on its way out until the routes without it have settled (rule R1).
+func (p *pass) subsets() []string {
+	subsets := []string{p.next.Stable}
+	if c := p.next.Candidate; c != "" && p.exposed() {
+		subsets = append(subsets, c)
+	}
+	for _, r := range p.next.Retiring {
+		if slices.Contains(p.obs.Subsets, r.Version) && !p.settled(r.UnroutedSince) {
+			subsets = append(subsets, r.Version)
+		}
+	}
+	slices.SortFunc(subsets, func(a, b string) int { return int(Number(a) - Number(b)) })
+	return subsets
+}
+
+// exposed reports whether the candidate has, or may have, a subset.
+func (p *pass) exposed() bool {
+	switch p.next.Stage {
+	case v1alpha1.StageExposing, v1alpha1.StageStepping, v1alpha1.StageBaking:
+		return true
+	}
+	return p.next.Phase == v1alpha1.PhaseRollingBack && slices.Contains(p.obs.Subsets, p.next.Candidate)
+}
+
+// routes are the destinations of every VirtualService. Stable always stands in them. A version stays listed at weight 0 until it
+// has drained; at rest the one destination left carries the whole, because Istio gives it the whole whatever its weight says
+// (rule W2).
+func (p *pass) routes() []Route {
+	if p.next.Phase == v1alpha1.PhaseAdopting && !p.settled(p.next.SubsetSince) && p.next.RoutedSince == nil {
+		return nil
+	}
+	routes := []Route{{p.next.Stable, v1alpha1.Whole - p.next.Weight}}
+	if c := p.next.Candidate; c != "" {
+		if _, _, listed, _ := p.obs.weights(c); listed || p.next.Weight > 0 {
+			routes = append(routes, Route{c, p.next.Weight})
+		}
+	}
+	for _, r := range p.next.Retiring {
+		if _, _, listed, _ := p.obs.weights(r.Version); listed && !p.drained(r) {
+			routes = append(routes, Route{r.Version, 0})
+		}
+	}
+	slices.SortFunc(routes, func(a, b Route) int { return int(Number(a.Version) - Number(b.Version)) })
+	if slices.ContainsFunc(routes, func(r Route) bool { return !slices.Contains(p.obs.Subsets, r.Version) }) {
+		return nil // a subset is missing, whoever removed it: it is written first, and the routes follow when it was read back
+	}
+	return routes
+}
+
+func (p *pass) desiredDetaching() Desired {
+	d := Desired{Held: p.obs.Template.Held}
+	for _, v := range p.obs.Versions {
+		if v.Exists {
+			d.Scales = append(d.Scales, Scale{v.Name, v.Replicas})
+		}
+	}
+	returning := p.next.Stage == v1alpha1.StageReturning
+	if p.obs.Template.Held && (!returning || p.returnable()) {
+		want := p.strength()
+		d.Template = &want
+	}
+	switch p.next.Stage {
+	case v1alpha1.StageReturning:
+		d.Mesh, d.Subsets = p.obs.Rule, p.obs.Subsets
+	case v1alpha1.StageUnpinning:
+		d.Mesh, d.Subsets, d.Bare = p.obs.Rule, p.obs.Subsets, true
+	case v1alpha1.StageRemoving:
+		d.Unroute = true
+	case v1alpha1.StageReleasing:
+		d = Desired{Unroute: true, Release: true}
+	case v1alpha1.StageReleased:
+		d = Desired{}
+	}
+	return d
+}

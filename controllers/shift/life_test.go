@@ -1,0 +1,278 @@
+package shift_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+func TestAdoptionPinsBeforeItHolds(t *testing.T) {
+	w := adopted(t)
+	want := []shift.Route{{Version: "v1", Weight: v1alpha1.Whole}}
+	if diff := cmp.Diff(want, w.tables["mesh"]); diff != "" {
+		t.Errorf("routes after adoption (-want +got):\n%s", diff)
+	}
+	if w.templateRun.replicas != 0 || !w.held {
+		t.Errorf("the template runs %d replicas, held %t; want 0 and held", w.templateRun.replicas, w.held)
+	}
+	if w.versions["v1"].ready != 3 {
+		t.Errorf("v1 has %d ready pods; want 3", w.versions["v1"].ready)
+	}
+}
+
+func TestGoodReleaseIsPromoted(t *testing.T) {
+	w := adopted(t)
+	w.template = 2
+	w.run(200, func() bool { return w.state.Stable == "v2" && len(w.state.Retiring) == 0 })
+	if got := w.ended[0]; got.Reason != v1alpha1.ReasonPromoted || got.Version != "v2" || got.Weight != "100%" {
+		t.Errorf("outcome %+v; want v2 promoted from 100%%", got)
+	}
+	if diff := cmp.Diff([]string{"v2"}, w.subsets); diff != "" {
+		t.Errorf("subsets (-want +got):\n%s", diff)
+	}
+	if got := w.versions["v1"].replicas; got != 0 {
+		t.Errorf("v1 keeps %d replicas; want 0, kept for a way back", got)
+	}
+}
+
+func TestWaysBack(t *testing.T) {
+	tests := map[string]struct {
+		reason string
+		bad    func(w *world)    // before the release
+		during func(w *world)    // at 5%
+		when   v1alpha1.Permille // -1: before any weight
+		phase  v1alpha1.Phase
+		want   string
+	}{
+		"ErrorsUnderTraffic":  {"a gate fails", func(w *world) { w.errorRate[2] = 0.5 }, nil, 0, v1alpha1.PhaseFailed, v1alpha1.ReasonErrorRate},
+		"NeverReady":          {"the deadline passes", func(w *world) { w.broken[2] = true; w.spec.Deadline.Duration = 20 * time.Second }, nil, 0, v1alpha1.PhaseFailed, v1alpha1.ReasonNotReadyInTime},
+		"RouteBypassed":       {"traffic at weight 0", func(w *world) { w.bypass = true }, nil, 0, v1alpha1.PhaseFailed, v1alpha1.ReasonRouteBypassed},
+		"AbortedByPerson":     {"a person said so", nil, func(w *world) { w.intents.Abort = "v2" }, 50, v1alpha1.PhaseFailed, v1alpha1.ReasonAborted},
+		"LoweredByHand":       {"somebody took the weight away", nil, func(w *world) { lower(w, "hosts") }, 50, v1alpha1.PhaseFailed, v1alpha1.ReasonWeightLowered},
+		"CandidatePodsGone":   {"no ready pod under traffic", nil, func(w *world) { w.versions["v2"].ready = 0; w.broken[2] = true }, 50, v1alpha1.PhaseFailed, v1alpha1.ReasonCandidateUnstable},
+		"CrashLoop":           {"restarts", nil, func(w *world) { w.versions["v2"].restarts = 2 }, 50, v1alpha1.PhaseFailed, v1alpha1.ReasonCandidateUnstable},
+		"CancelByGoingBack":   {"the template is the stable one again", nil, func(w *world) { w.template = 1 }, 50, v1alpha1.PhaseStable, v1alpha1.ReasonCancelled},
+		"AbortedWhilePaused":  {"abort comes before pause", nil, func(w *world) { w.spec.Paused = true; w.intents.Abort = "v2" }, 50, v1alpha1.PhaseFailed, v1alpha1.ReasonAborted},
+		"AbortedWhileUnready": {"abort comes before every wait", nil, func(w *world) { w.versions["v2"].ready = 0; w.broken[2] = true; w.evidence = false }, 50, v1alpha1.PhaseFailed, v1alpha1.ReasonCandidateUnstable},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := adopted(t)
+			if tc.bad != nil {
+				tc.bad(w)
+			}
+			w.template = 2
+			if tc.during != nil {
+				w.run(100, w.atWeight(tc.when))
+				tc.during(w)
+			}
+			w.run(200, func() bool { return len(w.ended) == 1 && w.at(tc.phase)() })
+			if got := w.ended[0].Reason; got != tc.want {
+				t.Errorf("%s: taken back for %q; want %q\n%s", tc.reason, got, tc.want, w.transcript.String())
+			}
+			if diff := cmp.Diff([]shift.Route{{Version: "v1", Weight: v1alpha1.Whole}}, w.tables["hosts"]); diff != "" {
+				t.Errorf("routes after the way back (-want +got):\n%s", diff)
+			}
+			if got := w.versions["v1"].ready; got != 3 {
+				t.Errorf("stable has %d ready pods; want all 3", got)
+			}
+		})
+	}
+}
+
+func lower(w *world, table string) {
+	w.tables[table] = []shift.Route{{Version: "v1", Weight: v1alpha1.Whole}, {Version: "v2", Weight: 0}}
+}
+
+func TestRaisedByHandIsPutBack(t *testing.T) {
+	w := adopted(t)
+	w.template = 2
+	w.run(100, w.atWeight(50))
+	w.tables["mesh"] = []shift.Route{{Version: "v1", Weight: 200}, {Version: "v2", Weight: 800}}
+	w.pass(-1)
+	if got := w.tables["mesh"][1].Weight; got != 50 {
+		t.Errorf("v2 stays at %s; want it put back to 5%%", got)
+	}
+}
+
+func TestMissingEvidenceOnlyHolds(t *testing.T) {
+	w := adopted(t)
+	w.template = 2
+	w.run(100, w.atWeight(50))
+	w.evidence = false
+	for range 3600 {
+		w.pass(-1)
+		w.tick()
+	}
+	if w.state.Weight != 50 || w.last.Reason != v1alpha1.ReasonNoEvidence {
+		t.Fatalf("after an hour without Prometheus: %s; want a hold at 5%%", w.last)
+	}
+	w.evidence = true
+	w.run(200, func() bool { return w.state.Stable == "v2" })
+}
+
+func TestNoTrafficHolds(t *testing.T) {
+	w := adopted(t)
+	w.rps = 0
+	w.template = 2
+	w.run(100, w.atWeight(50))
+	for range 3600 {
+		w.pass(-1)
+		w.tick()
+	}
+	if w.state.Weight != 50 || w.last.Reason != v1alpha1.ReasonNoTraffic {
+		t.Fatalf("after an hour without traffic: %s; want a hold at 5%%", w.last)
+	}
+}
+
+func TestSupersedeNeverMixesThree(t *testing.T) {
+	w := adopted(t)
+	w.template = 2
+	w.run(100, w.atWeight(500))
+	w.template = 3
+	w.run(300, func() bool {
+		if len(w.tables["mesh"]) > 2 {
+			weighted := slices.DeleteFunc(slices.Clone(w.tables["mesh"]), func(r shift.Route) bool { return r.Weight == 0 })
+			if len(weighted) > 2 {
+				t.Fatalf("three versions share the traffic: %v", w.tables["mesh"])
+			}
+		}
+		return w.state.Stable == "v3"
+	})
+	if w.ended[0].Reason != v1alpha1.ReasonSuperseded || w.ended[0].Version != "v2" {
+		t.Errorf("first outcome %+v; want v2 superseded", w.ended[0])
+	}
+}
+
+func TestRejectedIsRememberedUntilRetried(t *testing.T) {
+	w := adopted(t)
+	w.errorRate[2] = 1
+	w.template = 2
+	w.run(200, w.at(v1alpha1.PhaseFailed))
+	for range 100 {
+		w.pass(-1)
+		w.tick()
+	}
+	if len(w.ended) != 1 {
+		t.Fatalf("the rejected template was tried again: %+v", w.ended)
+	}
+	w.errorRate[2] = 0
+	w.intents.Retry = "v2"
+	w.run(200, func() bool { return w.state.Stable == "v2" })
+}
+
+func TestLoweringGoesAsFarAsStableBears(t *testing.T) {
+	w := adopted(t)
+	w.template = 2
+	w.run(100, w.atWeight(500))
+	w.broken[1] = true
+	w.versions["v1"].ready = 1
+	w.intents.Abort = "v2"
+	w.pass(-1)
+	if got := w.state.Weight; got != 500 {
+		t.Errorf("one of three stable pods bears 33%%, so v2 keeps its 50%%; got %s", got)
+	}
+	w.versions["v1"].ready = 2
+	w.pass(-1)
+	if got := w.state.Weight; got != 334 {
+		t.Errorf("two of three stable pods bear 66.6%%; v2 has %s, want 33.4%%", got)
+	}
+	w.versions["v1"].ready = 3
+	w.pass(-1)
+	if got := w.state.Weight; got != 0 {
+		t.Errorf("all stable pods are back; v2 has %s", got)
+	}
+}
+
+func TestDeadlineStopsWhilePaused(t *testing.T) {
+	w := adopted(t)
+	w.broken[2] = true
+	w.spec.Deadline.Duration = 20 * time.Second
+	w.template = 2
+	for range 10 {
+		w.pass(-1)
+		w.tick()
+	}
+	w.spec.Paused = true
+	for range 100 {
+		w.pass(-1)
+		w.tick()
+	}
+	if w.state.Phase != v1alpha1.PhaseProgressing {
+		t.Fatalf("the deadline ran while paused: %s", w.last)
+	}
+	w.spec.Paused = false
+	w.run(40, w.at(v1alpha1.PhaseFailed))
+}
+
+func TestHandingBackBringsTheTemplateUpFirst(t *testing.T) {
+	w := adopted(t)
+	w.intents.Detach = true
+	w.run(100, func() bool {
+		if len(w.tables) == 0 && w.templateRun.ready < 3 {
+			t.Fatalf("the routes let go with %d of 3 template pods ready", w.templateRun.ready)
+		}
+		return w.state.Stage == v1alpha1.StageReleased
+	})
+	if w.held || w.templateRun.replicas != 3 || len(w.versions) != 0 || w.rule {
+		t.Errorf("left behind: held %t, replicas %d, versions %v, rule %t", w.held, w.templateRun.replicas, w.versions, w.rule)
+	}
+}
+
+func TestHandingBackRefusesAnUnprovenTemplate(t *testing.T) {
+	w := adopted(t)
+	w.errorRate[2] = 1
+	w.template = 2
+	w.run(200, w.at(v1alpha1.PhaseFailed))
+	w.intents.Detach = true
+	for range 60 {
+		w.pass(-1)
+		w.tick()
+	}
+	if w.templateRun.replicas != 0 || w.last.Reason != v1alpha1.ReasonTemplateNotStable {
+		t.Fatalf("a rejected template was handed back: %s", w.last)
+	}
+	w.intents.Force = true
+	w.run(100, func() bool { return w.state.Stage == v1alpha1.StageReleased })
+}
+
+func TestLostStatusIsFoundAgain(t *testing.T) {
+	w := adopted(t)
+	w.template = 2
+	w.run(100, w.atWeight(500))
+	w.state = v1alpha1.State{}
+	w.pass(-1)
+	if w.state.Stable != "v1" {
+		t.Fatalf("with its status lost at 50%%, stable is %q; want v1, which was proven", w.state.Stable)
+	}
+	w.run(300, func() bool { return w.state.Stable == "v2" && len(w.state.Retiring) == 0 })
+}
+
+func TestContestedReplicasStopTheFight(t *testing.T) {
+	w := adopted(t)
+	for range 20 {
+		w.templateRun.replicas = 3
+		w.generation++
+		w.pass(-1)
+		w.tick()
+	}
+	if !shift.Contested(w.state) || w.templateRun.replicas != 3 {
+		t.Errorf("contested %t, replicas %d; want Sluice to have stopped fighting", shift.Contested(w.state), w.templateRun.replicas)
+	}
+}
+
+func TestEditedLadderMovesNothing(t *testing.T) {
+	w := adopted(t)
+	w.template = 2
+	w.run(100, w.atWeight(50))
+	w.spec.Steps = w.spec.Steps[2:]
+	w.pass(-1)
+	if w.state.Weight != 50 {
+		t.Errorf("editing the ladder moved the weight to %s", w.state.Weight)
+	}
+}

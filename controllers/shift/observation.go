@@ -1,0 +1,185 @@
+// Package shift decides. It is the state machine of a TrafficShift: given what the owner asks for, what must not be forgotten and
+// what the world looks like, Decide says what comes next and why.
+//
+// The package is pure: no client, context, logger, recorder, goroutine, global, clock or randomness. The present time is part of
+// the observation. Where a weight is decided: progress.go and rollback.go. Where the objects that carry it are made:
+// controllers/plan. Where they are written: controllers/trafficshift.
+package shift
+
+import (
+	"slices"
+	"time"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/metrics/analysis"
+)
+
+// Observation is the world as read in one pass, detached from every cache.
+type Observation struct {
+	// Now is when the world was read.
+	Now time.Time
+	// Timing are the mesh's own delays.
+	Timing Timing
+	// Problems stand in the way of touching any traffic. They come from preflight, most blocking first.
+	Problems []Problem
+	// Template is the annotated Deployment.
+	Template Template
+	// NextVersion is the first version name that is free ("v4").
+	NextVersion string
+	// Versions are the recorded or running versions.
+	Versions []Version
+	// Tables are the VirtualServices that must carry the weights: one for the mesh, one more where hosts are asked for.
+	Tables []Table
+	// Subsets are the versions that the DestinationRule names. Rule is whether it exists.
+	Subsets []string
+	Rule    bool
+	// Replicas is how many pods carry all of the traffic.
+	Replicas int32
+	// Evidence is what Prometheus counted since state.gate.countedTo.
+	Evidence Evidence
+	// Intents are what a person asked for.
+	Intents Intents
+}
+
+// Timing are the mesh's own delays, the same for every shift of a cluster.
+type Timing struct {
+	// Settle is how long a written route or subset takes to reach every proxy.
+	Settle time.Duration
+	// Drain is how long requests in flight may take to end after a version's weight became 0.
+	Drain time.Duration
+	// Scrape is Prometheus' scrape interval: evidence never comes faster.
+	Scrape time.Duration
+}
+
+// Problem is something that stands in the way, with its remedy in the message.
+type Problem struct{ Reason, Message string }
+
+// Template is the annotated Deployment.
+type Template struct {
+	// Exists is whether it is there and not being deleted.
+	Exists bool
+	// Replicas is spec.replicas; Running and Available are its own pods; Settled is whether its own rollout has ended.
+	Replicas, Running, Available int32
+	Settled                      bool
+	// Held is whether it carries the mark sluice.dev/held.
+	Held bool
+	// Generation tells one write of it from the next.
+	Generation int64
+	// HistoryLimit is how many versions that are out of use are kept.
+	HistoryLimit int
+	// Version is the recorded version whose template it equals, or empty.
+	Version string
+}
+
+// Version is one recorded or running version.
+type Version struct {
+	Name string
+	// Recorded is whether its template is kept in a ControllerRevision; Proven is whether that says it was the stable version once.
+	Recorded, Proven bool
+	// Exists is whether its Deployment does; Replicas, Ready and Available are that Deployment's, 0 where it is not up to date.
+	Exists                     bool
+	Replicas, Ready, Available int32
+	// Restarts is the highest restart count of its pods.
+	Restarts int32
+	// Waiting is why a container of it cannot start ("ImagePullBackOff"), or empty.
+	Waiting string
+}
+
+// Table is the routes of one VirtualService.
+type Table struct {
+	Name   string
+	Exists bool
+	// Routes are its destinations, the same for every port; Bare is set where it names the service without a subset.
+	Routes []Route
+	Bare   bool
+}
+
+// Route is one weighted destination.
+type Route struct {
+	Version string
+	Weight  v1alpha1.Permille
+}
+
+// Evidence is a sample, or why there is none.
+type Evidence struct {
+	// Available is whether Sample holds anything. Missing says why not.
+	Available bool
+	Sample    analysis.Sample
+	Missing   string
+}
+
+// Intents are what a person asked for on the TrafficShift itself.
+type Intents struct {
+	// Abort and Retry name the version that is meant.
+	Abort, Retry string
+	// Detach hands the service back; Force does so although the template is not the stable version.
+	Detach, Force bool
+}
+
+// version returns what is known of a version; the zero Version where nothing is.
+func (o *Observation) version(name string) Version {
+	for _, v := range o.Versions {
+		if v.Name == name {
+			return v
+		}
+	}
+	return Version{Name: name}
+}
+
+// weights returns a version's weight in every table, lowest and highest; listed is whether any table names it, routed whether
+// every table exists and names it.
+func (o *Observation) weights(name string) (low, high v1alpha1.Permille, listed, routed bool) {
+	low, routed = v1alpha1.Whole, len(o.Tables) > 0
+	for _, t := range o.Tables {
+		i := slices.IndexFunc(t.Routes, func(r Route) bool { return r.Version == name })
+		if i < 0 {
+			low, routed = 0, false
+			continue
+		}
+		listed = true
+		low, high = min(low, t.Routes[i].Weight), max(high, t.Routes[i].Weight)
+	}
+	if !listed {
+		low = 0
+	}
+	return low, high, listed, routed
+}
+
+// lowest is the least weight that a version has in the tables that exist; the whole where none does: a table that is gone, or one
+// that a new host has just asked for, is written, and speaks of nobody's wish.
+func (o *Observation) lowest(name string) v1alpha1.Permille {
+	low := v1alpha1.Whole
+	for _, t := range o.Tables {
+		if !t.Exists {
+			continue
+		}
+		w := v1alpha1.Permille(0)
+		for _, r := range t.Routes {
+			if r.Version == name {
+				w = r.Weight
+			}
+		}
+		low = min(low, w)
+	}
+	return low
+}
+
+// carries reports whether every table gives the candidate exactly weight w, and stable the rest.
+func (o *Observation) carries(stable, candidate string, w v1alpha1.Permille) bool {
+	low, high, _, routed := o.weights(stable)
+	if !routed || low != high || high != v1alpha1.Whole-w {
+		return false
+	}
+	low, high, _, routed = o.weights(candidate)
+	return w == 0 && high == 0 || routed && low == w && high == w
+}
+
+// noTables reports whether no VirtualService of ours is left.
+func (o *Observation) noTables() bool {
+	return !slices.ContainsFunc(o.Tables, func(t Table) bool { return t.Exists })
+}
+
+// bare reports whether every VirtualService names the service without subsets.
+func (o *Observation) bare() bool {
+	return !slices.ContainsFunc(o.Tables, func(t Table) bool { return !t.Exists || !t.Bare })
+}

@@ -1,0 +1,259 @@
+package shift
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/metrics/analysis"
+)
+
+// isolationScrapes is for how many scrapes an exposed candidate must see no traffic before its first weight.
+const isolationScrapes = 2
+
+// progress looks at a candidate in the one order that is safe: abort, supersede, pause, hold, gates, advance. Abort comes before
+// every wait, so that a candidate that is not ready, or not measured, can always be taken back.
+func (p *pass) progress() {
+	p.count()
+	p.judge()
+	checks := []func() bool{
+		p.aborted,    // a gate failed, a person said so, pods crash, the deadline passed, something routes around us
+		p.superseded, // the template became another version, or the stable one again
+		p.paused,     // a person wants to look
+		p.waiting,    // pods, subset, route, share, hold
+		p.gated,      // the evidence is not there yet
+	}
+	if slices.ContainsFunc(checks, func(check func() bool) bool { return check() }) {
+		return
+	}
+	p.advance()
+}
+
+// superseded takes the candidate back because the template asks for another version. The next one starts when the traffic is
+// back on the stable version: at no time do three versions share it.
+func (p *pass) superseded() bool {
+	switch target := p.target(); target {
+	case p.next.Candidate:
+		return false
+	case p.next.Stable:
+		p.fail(v1alpha1.ReasonCancelled, fmt.Sprintf("the template went back to %s", target), false)
+	default:
+		p.fail(v1alpha1.ReasonSuperseded, fmt.Sprintf("the template became another version before %s was promoted", p.next.Candidate), false)
+	}
+	p.rollBack()
+	return true
+}
+
+func (p *pass) paused() bool {
+	if !p.spec.Paused {
+		return false
+	}
+	p.stopWaiting()
+	p.say(v1alpha1.ReasonPaused, "paused by its owner with %s at %s", p.next.Candidate, p.next.Weight)
+	return true
+}
+
+// waiting is the ladder of what must be true before the gates are asked: most basic first.
+func (p *pass) waiting() bool {
+	if p.next.Weight == 0 && p.blocked() {
+		p.stopWaiting()
+		return true
+	}
+	switch p.next.Stage {
+	case v1alpha1.StagePreparing:
+		return p.waitForPods(p.capacity(p.ladder[0]))
+	case v1alpha1.StageExposing:
+		return p.waitForIsolation()
+	default:
+		return p.waitForRoute() || p.waitForShare() || p.waitForHold()
+	}
+}
+
+// waitForPods waits until the candidate has the pods that its next weight needs. Only this waiting counts for the deadline.
+func (p *pass) waitForPods(want int32) bool {
+	c := p.obs.version(p.next.Candidate)
+	if c.Recorded && c.Available >= want {
+		p.stopWaiting()
+		return false
+	}
+	if p.next.Pods.WaitingSince == nil {
+		p.next.Pods.WaitingSince = p.stamp()
+	}
+	p.wakeAt(p.deadline())
+	reason := v1alpha1.ReasonWaitingForPods
+	if p.next.Weight > 0 {
+		reason = v1alpha1.ReasonCandidateCapacity
+	}
+	p.say(reason, "waiting for the pods of %s: %d of %d available%s", c.Name, c.Available, want, because(c))
+	return true
+}
+
+// waitForIsolation waits until the candidate's subset has settled and two scrapes have seen no traffic on it: a candidate that
+// users reach at weight 0 is reached by something that Sluice does not steer (aborted answers that).
+func (p *pass) waitForIsolation() bool {
+	switch {
+	case !p.passed(p.next.SubsetSince, p.obs.Timing.Settle):
+		p.say(v1alpha1.ReasonSettling, "the subset of %s is settling in the mesh", p.next.Candidate)
+	case !p.obs.Evidence.Available:
+		p.say(v1alpha1.ReasonNoEvidence, "%s; %s stays at 0%% until Prometheus can tell that nothing reaches it", p.obs.Evidence.Missing, p.next.Candidate)
+	case p.next.Gate.Samples < isolationScrapes:
+		p.say(v1alpha1.ReasonProvingIsolation, "watching for %d scrapes that nothing reaches %s before its first weight", isolationScrapes, p.next.Candidate)
+	default:
+		return false
+	}
+	return true
+}
+
+func (p *pass) waitForRoute() bool {
+	if p.passed(p.next.RoutedSince, p.obs.Timing.Settle) {
+		return false
+	}
+	p.say(v1alpha1.ReasonRaising, "%s is being raised to %s", p.next.Candidate, p.next.Weight)
+	return true
+}
+
+// waitForShare waits until the share that Prometheus sees matches the weight: the step's clock starts then, and not before.
+func (p *pass) waitForShare() bool {
+	if p.next.VerifiedSince != nil {
+		return false
+	}
+	s := &p.next.Share
+	if !p.obs.Evidence.Available {
+		p.say(v1alpha1.ReasonNoEvidence, "%s; holding at %s", p.obs.Evidence.Missing, p.next.Weight)
+		return true
+	}
+	ok, low, high := analysis.ShareMatches(s.Candidate, s.Total, float64(p.next.Weight)/float64(v1alpha1.Whole))
+	switch {
+	case ok:
+		p.next.VerifiedSince = p.stamp()
+		return false
+	case s.Total == 0:
+		p.say(v1alpha1.ReasonNoTraffic, "no requests reach the service; holding at %s until there is traffic to judge by", p.next.Weight)
+	default:
+		p.say(v1alpha1.ReasonVerifyingRoute, "%s got %d of %d requests at a weight of %s; between %.1f%% and %.1f%% of them proves the route",
+			p.next.Candidate, s.Candidate, s.Total, p.next.Weight, 100*low, 100*high)
+	}
+	return true
+}
+
+func (p *pass) waitForHold() bool {
+	hold, verb := p.spec.Hold.Duration, v1alpha1.ReasonHolding
+	if p.next.Stage == v1alpha1.StageBaking {
+		hold, verb = p.spec.Bake.Duration, v1alpha1.ReasonBaking
+	}
+	if p.passed(p.next.VerifiedSince, hold) {
+		return false
+	}
+	p.say(verb, "%s holds %s for %s; %s", p.next.Candidate, p.next.Weight, hold, p.evidenceSoFar())
+	return true
+}
+
+// gated asks the gates. Missing evidence only holds, for as long as it is missing.
+func (p *pass) gated() bool {
+	if p.next.Weight == 0 {
+		return false
+	}
+	if !p.obs.Evidence.Available {
+		p.say(v1alpha1.ReasonNoEvidence, "%s; holding at %s", p.obs.Evidence.Missing, p.next.Weight)
+		return true
+	}
+	v := analysis.Overall(p.verdicts)
+	if v.Outcome == analysis.Pass {
+		return false
+	}
+	reason := v1alpha1.ReasonInconclusive
+	switch {
+	case p.next.Gate.Candidate.Requests == 0:
+		reason = v1alpha1.ReasonNoTraffic
+	case p.next.Gate.Candidate.Requests < int64(*p.spec.MinRequests):
+		reason = v1alpha1.ReasonTooFewRequests
+	}
+	p.say(reason, "holding at %s: %s", p.next.Weight, v.Message)
+	return true
+}
+
+// advance takes the one step that everything before has earned.
+func (p *pass) advance() {
+	c := p.next.Candidate
+	switch p.next.Stage {
+	case v1alpha1.StagePreparing:
+		p.next.SubsetSince = nil
+		p.enter(v1alpha1.PhaseProgressing, v1alpha1.StageExposing)
+		p.forgetRoute()
+		p.say(v1alpha1.ReasonSettling, "%s is available; adding its subset", c)
+	case v1alpha1.StageBaking:
+		p.promote()
+	default:
+		next := p.rungAbove(p.next.Weight)
+		if p.waitForPods(p.capacity(next)) {
+			return
+		}
+		if p.next.Weight == 0 {
+			p.next.Gate.NoHostBaseline = partsPerMillion(p.next.Gate.NoHost, p.total())
+		}
+		p.raise(next)
+	}
+}
+
+// raise sets the next weight. The evidence of a weight does not count for another.
+func (p *pass) raise(w v1alpha1.Permille) {
+	p.next.Weight, p.next.Peak = w, max(p.next.Peak, w)
+	stage := v1alpha1.StageStepping
+	if w == v1alpha1.Whole {
+		stage = v1alpha1.StageBaking
+		p.freezeCeiling()
+	}
+	p.enter(v1alpha1.PhaseProgressing, stage)
+	p.forgetRoute()
+	p.next.Gate.Retreated = false
+	p.say(v1alpha1.ReasonRaising, "raising %s to %s", p.next.Candidate, w)
+}
+
+// promote makes the candidate the stable version. Nothing moves in the mesh: it has all the traffic already, and the pods that
+// were judged are the pods that stay.
+func (p *pass) promote() {
+	old := p.next.Stable
+	p.end(v1alpha1.ReasonPromoted, fmt.Sprintf("%s replaced %s: %s", p.next.Candidate, old, p.evidenceSoFar()))
+	p.next.Stable = p.next.Candidate
+	p.clearCandidate()
+	p.retire(old, false)
+	p.next.Failure = nil
+	p.enter(v1alpha1.PhaseStable, "")
+	p.say(v1alpha1.ReasonPromoted, "%s was promoted and has all the traffic", p.next.Stable)
+}
+
+// rungAbove is the first weight of the ladder above w. It looks at the weight, not at an index, so that a ladder edited in the
+// middle of a shift never moves traffic by itself.
+func (p *pass) rungAbove(w v1alpha1.Permille) v1alpha1.Permille {
+	for _, rung := range p.ladder {
+		if rung > w {
+			return rung
+		}
+	}
+	return v1alpha1.Whole
+}
+
+// rungBelow is the last weight of the ladder below w, or 0.
+func (p *pass) rungBelow(w v1alpha1.Permille) v1alpha1.Permille {
+	below := v1alpha1.Permille(0)
+	for _, rung := range p.ladder {
+		if rung < w {
+			below = rung
+		}
+	}
+	return below
+}
+
+// Step tells which rung of a ladder a weight stands on, counted from 1, and how many there are; 0 is below the first.
+func Step(spec v1alpha1.TrafficShiftSpec, w v1alpha1.Permille) (step, steps int) {
+	ladder, err := ladderOf(spec)
+	if err != nil {
+		return 0, len(spec.Steps)
+	}
+	for _, rung := range ladder {
+		if rung <= w {
+			step++
+		}
+	}
+	return step, len(ladder)
+}

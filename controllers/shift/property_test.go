@@ -1,0 +1,115 @@
+package shift_test
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+)
+
+// TestInvariantsHoldUnderAnything runs random lives: releases, crashes between any two writes, evidence that comes and goes, pods that
+// fail, people who pause, abort and hand back. The world asserts the design's invariants after every single write; at the end, when
+// everything is well again, the shift must find its way to rest.
+func TestInvariantsHoldUnderAnything(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		for range rapid.IntRange(20, 150).Draw(t, "seconds") {
+			disturb(t, w)
+			crash := -1
+			if rapid.IntRange(0, 3).Draw(t, "crashes") == 0 {
+				crash = rapid.IntRange(0, 8).Draw(t, "crash after")
+			}
+			w.pass(crash)
+			w.idle()
+			w.tick()
+		}
+		heal(w)
+		w.run(600, func() bool {
+			rest := w.state.Phase == v1alpha1.PhaseStable || w.state.Phase == v1alpha1.PhaseFailed
+			return rest && len(w.state.Retiring) == 0 && w.templateRun.replicas == 0
+		})
+	})
+}
+
+func disturb(t *rapid.T, w *world) {
+	switch rapid.IntRange(0, 24).Draw(t, "event") {
+	case 0, 1:
+		w.template = rapid.IntRange(1, 4).Draw(t, "template")
+		w.generation++
+	case 2:
+		w.evidence = !w.evidence
+	case 3:
+		w.errorRate[rapid.IntRange(1, 4).Draw(t, "bad")] = rapid.SampledFrom([]float64{0, 0, 0.02, 0.5, 1}).Draw(t, "rate")
+	case 4:
+		w.spec.Paused = !w.spec.Paused
+	case 5:
+		w.intents.Abort = w.state.Candidate
+	case 6:
+		w.intents.Abort = ""
+	case 7:
+		crashPods(t, w)
+	case 8:
+		w.rps = rapid.SampledFrom([]int64{0, 1, 100, 1000}).Draw(t, "rps")
+	case 9:
+		n := int32(rapid.IntRange(1, 6).Draw(t, "replicas"))
+		w.spec.Replicas = &n
+	case 10:
+		w.intents.Detach = rapid.Bool().Draw(t, "detach")
+		w.intents.Force = rapid.Bool().Draw(t, "force")
+	case 11:
+		w.state.Gate.CountedTo = nil // the collector has to start over
+	}
+}
+
+func crashPods(t *rapid.T, w *world) {
+	for _, name := range w.names() {
+		if d, ok := w.versions[name]; ok && rapid.Bool().Draw(t, "crash "+name) {
+			d.ready = int32(rapid.IntRange(0, int(d.ready)).Draw(t, "left of "+name))
+			d.age = 0
+		}
+	}
+}
+
+func heal(w *world) {
+	w.evidence, w.rps, w.spec.Paused = true, 100, false
+	w.intents.Abort, w.intents.Detach = "", false
+	clear(w.errorRate)
+	clear(w.broken)
+	for _, d := range w.versions {
+		d.restarts = 0
+	}
+}
+
+// TestWorseEvidenceNeverGivesMoreWeight runs the same release twice, the second time with more failures, and compares at every second.
+func TestWorseEvidenceNeverGivesMoreWeight(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		good := rapid.Float64Range(0, 0.05).Draw(t, "good")
+		worse := rapid.Float64Range(good, 1).Draw(t, "worse")
+		a, b := newWorld(t), newWorld(t)
+		a.errorRate[2], b.errorRate[2] = good, worse
+		for _, w := range []*world{a, b} {
+			w.run(60, w.at(v1alpha1.PhaseStable))
+			w.template = 2
+		}
+		for range 120 {
+			a.pass(-1)
+			b.pass(-1)
+			if share(b) > share(a) {
+				t.Fatalf("with %.3f errors the candidate has %s, with %.3f only %s", worse, share(b), good, share(a))
+			}
+			a.tick()
+			b.tick()
+		}
+	})
+}
+
+// share is what the version of template 2 gets.
+func share(w *world) v1alpha1.Permille {
+	for _, r := range w.tables["mesh"] {
+		if w.records[r.Version] == 2 {
+			return r.Weight
+		}
+	}
+	return 0
+}

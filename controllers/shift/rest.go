@@ -1,0 +1,104 @@
+package shift
+
+import "github.com/sluice-dev/sluice/api/v1alpha1"
+
+// contestLimit is how often a held template is scaled back to 0 within one version before Sluice stops fighting whatever scales
+// it up, and says so.
+const contestLimit = 3
+
+// rest is the life at rest: one version has all the traffic, and the only question is whether the template has become another.
+func (p *pass) rest() {
+	target := p.target()
+	switch {
+	case target == p.next.Stable:
+		p.next.Phase = v1alpha1.PhaseStable
+		p.sayStable()
+	case p.isRejected(target):
+		p.next.Phase = v1alpha1.PhaseFailed
+		p.sayRejected()
+	case p.blocked():
+	case p.isRetiring(target):
+		p.say(v1alpha1.ReasonScalingDown, "%s is still on its way out; it starts again when it is gone", target)
+	case p.spec.Paused:
+		p.say(v1alpha1.ReasonPaused, "the template has changed, and the shift is paused: %s waits to start", target)
+	default:
+		p.start(target)
+	}
+}
+
+// target names the version that the template asks for.
+func (p *pass) target() string {
+	if !p.obs.Template.Exists {
+		return p.next.Stable
+	}
+	if v := p.obs.Template.Version; v != "" {
+		return v
+	}
+	if c := p.next.Candidate; c != "" && !p.obs.version(c).Recorded {
+		return c // named and persisted by a pass that died before it could record the template
+	}
+	return p.obs.NextVersion
+}
+
+// isRejected reports whether the template is one that was refused and that nobody has asked to try again.
+func (p *pass) isRejected(target string) bool {
+	return target == p.next.Rejected && p.obs.Intents.Retry != target
+}
+
+func (p *pass) start(target string) {
+	name := p.nameTemplate()
+	p.next.Candidate, p.next.Rejected, p.next.Failure = name, "", nil
+	p.next.Weight, p.next.Peak, p.next.Contested = 0, 0, 0
+	p.next.StartedAt = p.stamp()
+	p.next.Pods = v1alpha1.PodsState{}
+	p.forgetRoute()
+	p.next.SubsetSince = nil
+	p.enter(v1alpha1.PhaseProgressing, v1alpha1.StagePreparing)
+	p.say(v1alpha1.ReasonWaitingForPods, "new template: starting %s beside %s", target, p.next.Stable)
+}
+
+// contest counts how often somebody else scales the held template up. The same write seen twice counts once, and one of ours, made
+// to hand the service back, not at all.
+func (p *pass) contest() {
+	t := p.obs.Template
+	if !t.Held || t.Replicas == 0 || t.Generation == p.next.ContestedGeneration {
+		return
+	}
+	p.next.ContestedGeneration = t.Generation
+	if p.next.Phase != v1alpha1.PhaseDetaching && !Contested(p.next) {
+		p.next.Contested++
+	}
+}
+
+// Contested reports whether Sluice has stopped fighting over the template's replicas.
+func Contested(s v1alpha1.State) bool { return s.Contested > contestLimit }
+
+func (p *pass) sayStable() {
+	stable := p.obs.version(p.next.Stable)
+	switch {
+	case Contested(p.next):
+		p.say(v1alpha1.ReasonReplicasContested,
+			"something keeps scaling the Deployment up although Sluice holds it as a template; scale the TrafficShift instead: those pods get no traffic")
+	case stable.Ready == 0 && p.strength() > 0:
+		p.say(v1alpha1.ReasonStableUnavailable, "%s has all the traffic and no ready pod%s", stable.Name, because(stable))
+	default:
+		p.say(v1alpha1.ReasonStable, "%s has all the traffic", p.next.Stable)
+	}
+}
+
+func (p *pass) sayRejected() {
+	why := ""
+	if f := p.next.Failure; f != nil {
+		why = ": " + f.Message
+	}
+	p.say(v1alpha1.ReasonRejected, "%s was refused%s; %s has all the traffic until the template changes or someone retries", p.next.Rejected, why, p.next.Stable)
+}
+
+func (p *pass) isRetiring(version string) bool {
+	for _, r := range p.next.Retiring {
+		if r.Version == version {
+			return true
+		}
+	}
+	return false
+}

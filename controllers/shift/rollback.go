@@ -1,0 +1,87 @@
+package shift
+
+import (
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+)
+
+// fail starts the way back. The caller goes on with rollBack in the same pass: the first lowering is not a pass late.
+func (p *pass) fail(reason, message string, reject bool) {
+	p.stopWaiting()
+	p.next.Failure = &v1alpha1.Failure{Reason: reason, Message: message, Reject: reject}
+	p.next.RoutedSince, p.next.VerifiedSince = nil, nil
+	p.enter(v1alpha1.PhaseRollingBack, "")
+}
+
+// rollBack takes the traffic back as far as the stable version's ready pods can bear, at once, and the rest as they arrive. It is
+// over when every VirtualService was read back without weight for the candidate; what is left of the candidate then goes the
+// one way out that every version goes.
+func (p *pass) rollBack() {
+	c, f := p.next.Candidate, p.next.Failure
+	stable := p.obs.version(p.next.Stable)
+	_, high, _, _ := p.obs.weights(c)
+	p.next.Weight = min(p.next.Weight, high, p.leastWeight(stable)) // never more than it has: a raise that was not written yet is off
+	switch {
+	case p.next.Weight > 0 && stable.Ready == 0:
+		p.say(v1alpha1.ReasonStableUnavailable, "%s; %s cannot take the traffic back: it has no ready pod%s", f.Message, stable.Name, because(stable))
+	case p.next.Weight > 0 || high > 0:
+		p.say(f.Reason, "%s; going back to %s", f.Message, stable.Name)
+	default:
+		p.rolledBack()
+	}
+}
+
+// leastWeight is what the candidate must keep because the stable version cannot bear it: nothing where stable has its pods,
+// everything where it has none and the candidate still has some.
+func (p *pass) leastWeight(stable Version) v1alpha1.Permille {
+	want := p.strength()
+	if want == 0 || stable.Ready >= want {
+		return 0
+	}
+	if stable.Ready == 0 {
+		return v1alpha1.Whole
+	}
+	if p.obs.version(p.next.Candidate).Ready == 0 {
+		return 0
+	}
+	return v1alpha1.Whole - v1alpha1.Permille(int64(v1alpha1.Whole)*int64(stable.Ready)/int64(want))
+}
+
+// rolledBack ends the release.
+func (p *pass) rolledBack() {
+	c, f := p.next.Candidate, *p.next.Failure
+	p.end(f.Reason, f.Message)
+	p.clearCandidate()
+	// Traffic that still comes at weight 0 does not come through our routes: waiting for it to drain would only serve it longer.
+	p.retire(c, f.Reason == v1alpha1.ReasonRouteBypassed)
+	if !f.Reject {
+		p.enter(v1alpha1.PhaseStable, "")
+		p.say(f.Reason, "%s; %s has all the traffic", f.Message, p.next.Stable)
+		p.wakeAt(p.obs.Now)
+		return
+	}
+	p.next.Rejected = c
+	p.enter(v1alpha1.PhaseFailed, "")
+	p.sayRejected()
+}
+
+// end records what became of the candidate.
+func (p *pass) end(reason, message string) {
+	ended := *p.stamp()
+	o := v1alpha1.Outcome{Version: p.next.Candidate, Reason: reason, Message: message, Weight: p.next.Peak.String()}
+	if s := p.next.StartedAt; s != nil {
+		started := truncate(*s)
+		o.StartedAt = &started
+	}
+	at := truncate(ended)
+	o.EndedAt = &at
+	p.ended = &o
+}
+
+// clearCandidate forgets everything that belonged to the candidate alone.
+func (p *pass) clearCandidate() {
+	p.next.Candidate, p.next.Weight, p.next.Peak = "", 0, 0
+	p.next.StartedAt, p.next.SubsetSince = nil, nil
+	p.next.Pods = v1alpha1.PodsState{}
+	p.next.Gate = v1alpha1.GateState{}
+	p.next.RoutedSince, p.next.VerifiedSince, p.next.Share = nil, nil, v1alpha1.ShareState{}
+}

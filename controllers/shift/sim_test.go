@@ -1,0 +1,426 @@
+package shift_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/shift"
+	"github.com/sluice-dev/sluice/metrics/analysis"
+)
+
+// world is a small simulated cluster: Deployments whose pods become ready after a while, routes and subsets that are what was
+// written last, and traffic that follows the routes. It runs the real Decide, and dies on demand between any two writes.
+type world struct {
+	t     failer
+	spec  v1alpha1.TrafficShiftSpec
+	state v1alpha1.State
+	now   time.Time
+
+	template    int // stands for the template's content
+	templateRun deployment
+	held        bool
+	generation  int64
+	records     map[string]int
+	proven      map[string]bool
+	versions    map[string]*deployment
+	tables      map[string][]shift.Route
+	bare        map[string]bool
+	subsets     []string
+	rule        bool
+
+	evidence  bool
+	errorRate map[int]float64 // by template
+	rps       int64
+	broken    map[int]bool // templates whose pods never become ready
+	bypass    bool
+	intents   shift.Intents
+	problems  []shift.Problem
+
+	noHost       func(share v1alpha1.Permille) float64 // how many of all requests find no host, by the candidate's weight
+	measured     func(share v1alpha1.Permille) v1alpha1.Permille
+	historyLimit int
+
+	after func() // looks at the world after every single write
+	dieIn int    // dies once, after that many writes from here; 0 never
+	wrote int    // every write so far
+
+	last       shift.Decision
+	ended      []v1alpha1.Outcome
+	transcript strings.Builder
+	raisedAt   time.Time
+}
+
+type deployment struct {
+	replicas, ready int32
+	restarts        int32
+	template        int
+	age             int
+}
+
+// failer is what a table test and a property test have in common.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+var timing = shift.Timing{Settle: 2 * time.Second, Drain: 5 * time.Second, Scrape: time.Second}
+
+func newWorld(t failer) *world {
+	w := &world{
+		t: t, now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), template: 1, generation: 1,
+		templateRun: deployment{replicas: 3, ready: 3, template: 1},
+		records:     map[string]int{}, proven: map[string]bool{}, versions: map[string]*deployment{},
+		tables: map[string][]shift.Route{}, bare: map[string]bool{},
+		evidence: true, errorRate: map[int]float64{}, rps: 100, broken: map[int]bool{}, historyLimit: 10,
+		noHost:   func(v1alpha1.Permille) float64 { return 0 },
+		measured: func(share v1alpha1.Permille) v1alpha1.Permille { return share },
+		after:    func() {},
+	}
+	for _, s := range []int{5, 50, 100} {
+		w.spec.Steps = append(w.spec.Steps, v1alpha1.Step{Weight: intstr.FromInt(s)})
+	}
+	three := int32(3)
+	w.spec.Replicas = &three
+	w.spec.Hold, w.spec.Bake = &metav1.Duration{Duration: 5 * time.Second}, &metav1.Duration{Duration: 5 * time.Second}
+	w.spec.Hosts = []string{"shop.example.com"}
+	w.spec.Default()
+	return w
+}
+
+var tableNames = []string{"mesh", "hosts"}
+
+func (w *world) observe() shift.Observation {
+	o := shift.Observation{
+		Now: w.now, Timing: timing, Problems: w.problems, Replicas: *w.spec.Replicas, Intents: w.intents,
+		Template: shift.Template{
+			Exists: true, Replicas: w.templateRun.replicas, Running: w.templateRun.ready, Available: w.templateRun.ready,
+			Settled: w.templateRun.ready >= w.templateRun.replicas, Held: w.held, Generation: w.generation, HistoryLimit: w.historyLimit,
+		},
+		Subsets: slices.Clone(w.subsets), Rule: w.rule,
+	}
+	highest := w.state.LastVersion
+	for _, name := range w.names() {
+		highest = max(highest, shift.Number(name))
+		v := shift.Version{Name: name, Proven: w.proven[name]}
+		if id, ok := w.records[name]; ok {
+			v.Recorded = true
+			if id == w.template && (o.Template.Version == "" || name == w.state.Stable || name == w.state.Candidate) {
+				o.Template.Version = name
+			}
+		}
+		if d, ok := w.versions[name]; ok {
+			v.Exists, v.Replicas, v.Ready, v.Available, v.Restarts = true, d.replicas, d.ready, d.ready, d.restarts
+		}
+		o.Versions = append(o.Versions, v)
+	}
+	o.NextVersion = fmt.Sprintf("v%d", highest+1)
+	for _, name := range tableNames {
+		routes, ok := w.tables[name]
+		o.Tables = append(o.Tables, shift.Table{Name: name, Exists: ok || w.bare[name], Routes: slices.Clone(routes), Bare: w.bare[name]})
+	}
+	o.Evidence = w.sample()
+	return o
+}
+
+func (w *world) names() []string {
+	all := map[string]bool{}
+	for name := range w.records {
+		all[name] = true
+	}
+	for name := range w.versions {
+		all[name] = true
+	}
+	return slices.SortedFunc(maps.Keys(all), func(a, b string) int { return int(shift.Number(a) - shift.Number(b)) })
+}
+
+// sample is what Prometheus would have counted since the state's last count, given the routes as they are.
+func (w *world) sample() shift.Evidence {
+	if !w.evidence {
+		return shift.Evidence{Missing: "Prometheus is unreachable"}
+	}
+	from := w.now
+	if to := w.state.Gate.CountedTo; to != nil {
+		from = to.Time
+	}
+	seconds := int64(w.now.Sub(from) / time.Second)
+	s := analysis.Sample{From: from, To: w.now, Newest: w.now, Reporter: analysis.Source}
+	share := v1alpha1.Permille(0)
+	for _, r := range w.tables["mesh"] {
+		if r.Version == w.state.Candidate {
+			share = r.Weight
+		}
+	}
+	if w.bypass {
+		share = max(share, 100)
+	}
+	all := seconds * w.rps
+	s.NoHost = int64(float64(all) * w.noHost(share))
+	total := all - s.NoHost
+	candidate := total * int64(w.measured(share)) / int64(v1alpha1.Whole)
+	s.Candidate = analysis.Counts{Requests: candidate, Errors: int64(float64(candidate) * w.errorRate[w.records[w.state.Candidate]])}
+	s.Stable = analysis.Counts{Requests: total - candidate, Errors: int64(float64(total-candidate) * w.errorRate[w.records[w.state.Stable]])}
+	return shift.Evidence{Available: true, Sample: s}
+}
+
+// pass runs Decide once and writes what it asks for, in the plan's order; crash dies after that many writes, the status included.
+func (w *world) pass(crash int) {
+	w.t.Helper()
+	obs := w.observe()
+	d, err := shift.Decide(analysis.Threshold{}, w.spec, w.state, obs)
+	if err != nil {
+		w.t.Fatalf("deciding at %s: %v\nstate: %+v\n%s", w.now.Format(time.TimeOnly), err, w.state, w.transcript.String())
+	}
+	w.checkEarned(d)
+	w.note(d)
+	for _, write := range append([]func(){func() { w.persist(d) }}, w.writes(d.Desired)...) {
+		if crash == 0 {
+			return
+		}
+		crash--
+		write()
+		w.checkMesh()
+		w.after()
+		w.wrote++
+		if w.dieIn--; w.dieIn == 0 {
+			return
+		}
+	}
+	w.last = d
+}
+
+func (w *world) persist(d shift.Decision) {
+	if d.Next.Weight > w.state.Weight {
+		w.raisedAt = w.now
+	}
+	w.state = d.Next
+	if d.Ended != nil {
+		w.ended = append(w.ended, *d.Ended)
+	}
+}
+
+// writes are the single writes of a plan, in its order. Maps stand for objects: writing the same twice changes nothing.
+func (w *world) writes(d shift.Desired) []func() {
+	var writes []func()
+	add := func(f func()) { writes = append(writes, f) }
+	for _, name := range tableNames {
+		switch {
+		case d.Unroute:
+			add(func() { delete(w.tables, name); w.bare[name] = false })
+		case d.Bare:
+			add(func() { delete(w.tables, name); w.bare[name] = true })
+		case len(d.Routes) > 0:
+			add(func() { w.tables[name] = slices.Clone(d.Routes); w.bare[name] = false })
+		}
+	}
+	if d.Record != "" {
+		add(func() {
+			if _, ok := w.records[d.Record]; !ok {
+				w.records[d.Record] = w.template
+			}
+		})
+	}
+	for v, verdict := range d.Verdicts {
+		add(func() { w.proven[v] = w.proven[v] || verdict == v1alpha1.ReasonPromoted })
+	}
+	for _, s := range d.Scales {
+		add(func() { w.scale(s) })
+	}
+	switch {
+	case d.Unroute:
+		add(func() { w.subsets, w.rule = nil, false })
+	case d.Mesh && len(d.Subsets) > 0:
+		add(func() { w.subsets, w.rule = slices.Clone(d.Subsets), true })
+	}
+	if d.Template != nil {
+		add(func() {
+			if w.templateRun.replicas != *d.Template || w.held != d.Held {
+				w.generation++
+			}
+			w.templateRun.replicas, w.held = *d.Template, d.Held
+			w.templateRun.ready = min(w.templateRun.ready, *d.Template)
+		})
+	}
+	for _, v := range d.Prune {
+		add(func() { delete(w.versions, v); delete(w.records, v) })
+	}
+	if d.Release {
+		add(func() { clear(w.versions); clear(w.records); w.held = false })
+	}
+	return writes
+}
+
+func (w *world) scale(s shift.Scale) {
+	d, ok := w.versions[s.Version]
+	if !ok {
+		id, recorded := w.records[s.Version]
+		if !recorded {
+			return
+		}
+		d = &deployment{template: id}
+		w.versions[s.Version] = d
+	}
+	if s.Replicas < d.replicas {
+		for name, routes := range w.tables {
+			for _, r := range routes {
+				wished := s.Version == w.state.Stable && s.Replicas == *w.spec.Replicas && w.state.Candidate == ""
+				if r.Version == s.Version && !wished {
+					w.t.Fatalf("%s is scaled from %d to %d while table %s routes it at %s\n%s", s.Version, d.replicas, s.Replicas, name, r.Weight, w.transcript.String())
+				}
+			}
+		}
+	}
+	d.replicas = s.Replicas
+	d.ready = min(d.ready, d.replicas)
+}
+
+// tick lets a second go by: pods become ready one after the other.
+func (w *world) tick() {
+	w.now = w.now.Add(time.Second)
+	if !w.broken[w.template] && w.templateRun.ready < w.templateRun.replicas {
+		w.templateRun.ready++
+	}
+	for _, d := range w.versions {
+		d.age++
+		if !w.broken[d.template] && d.ready < d.replicas && d.age > 2 {
+			d.ready++
+		}
+	}
+}
+
+// checkMesh holds the invariants of the design to the mesh as it stands, after every single write.
+func (w *world) checkMesh() {
+	w.t.Helper()
+	for name, routes := range w.tables {
+		sum := v1alpha1.Permille(0)
+		for _, r := range routes {
+			sum += r.Weight
+			if !slices.Contains(w.subsets, r.Version) {
+				w.t.Fatalf("R1/R2: table %s names %s, which has no subset (%v)\n%s", name, r.Version, w.subsets, w.transcript.String())
+			}
+		}
+		if sum != v1alpha1.Whole {
+			w.t.Fatalf("W1: the weights of table %s sum to %s\n%s", name, sum, w.transcript.String())
+		}
+		if len(routes) == 1 && routes[0].Weight != v1alpha1.Whole {
+			w.t.Fatalf("W2: table %s has one destination with %s\n%s", name, routes[0].Weight, w.transcript.String())
+		}
+	}
+	if w.held && !w.last.Desired.Bare && w.state.Phase == v1alpha1.PhaseProgressing && len(w.tables) != len(tableNames) {
+		w.t.Fatalf("R5: a candidate is progressing and only %d tables pin the traffic\n%s", len(w.tables), w.transcript.String())
+	}
+}
+
+// checkEarned refuses a raise without pods, hold or evidence behind it.
+func (w *world) checkEarned(d shift.Decision) {
+	w.t.Helper()
+	if d.Next.Weight <= w.state.Weight {
+		return
+	}
+	c := w.versions[d.Next.Candidate]
+	if c == nil || c.ready == 0 {
+		w.t.Fatalf("R3: %s raised to %s without a ready pod\n%s", d.Next.Candidate, d.Next.Weight, w.transcript.String())
+	}
+	if !slices.Contains(w.subsets, d.Next.Candidate) {
+		w.t.Fatalf("R1: %s raised to %s without a subset\n%s", d.Next.Candidate, d.Next.Weight, w.transcript.String())
+	}
+	if !w.evidence {
+		w.t.Fatalf("%s raised to %s without evidence\n%s", d.Next.Candidate, d.Next.Weight, w.transcript.String())
+	}
+	if w.spec.Paused {
+		w.t.Fatalf("%s raised to %s while paused\n%s", d.Next.Candidate, d.Next.Weight, w.transcript.String())
+	}
+	if w.state.Weight == 0 {
+		return
+	}
+	if held := w.now.Sub(w.raisedAt); held < w.spec.Hold.Duration {
+		w.t.Fatalf("%s raised to %s after %s of a hold of %s\n%s", d.Next.Candidate, d.Next.Weight, held, w.spec.Hold.Duration, w.transcript.String())
+	}
+	if n := d.Next.Gate.Candidate.Requests; n != 0 {
+		w.t.Fatalf("evidence of the weight before is kept: %d requests\n%s", n, w.transcript.String())
+	}
+	if n := w.state.Gate.Candidate.Requests; n < int64(*w.spec.MinRequests)-w.rps*10 {
+		w.t.Fatalf("%s raised to %s on %d requests\n%s", d.Next.Candidate, d.Next.Weight, n, w.transcript.String())
+	}
+}
+
+func (w *world) note(d shift.Decision) {
+	if w.last.Next.Phase == d.Next.Phase && w.last.Next.Stage == d.Next.Stage && w.last.Next.Weight == d.Next.Weight && w.last.Reason == d.Reason {
+		return
+	}
+	fmt.Fprintf(&w.transcript, "%s %s\n", w.now.Format("04:05"), d)
+	w.last = d
+}
+
+// run lets passes and seconds alternate until done says so, or for at most limit seconds.
+func (w *world) run(limit int, done func() bool) {
+	w.t.Helper()
+	for range limit {
+		w.pass(-1)
+		w.pass(-1)
+		if done() {
+			return
+		}
+		w.tick()
+	}
+	w.t.Fatalf("not done after %d seconds: %s\n%s", limit, w.last, w.transcript.String())
+}
+
+func (w *world) at(phase v1alpha1.Phase) func() bool {
+	return func() bool { return w.state.Phase == phase && len(w.state.Retiring) == 0 }
+}
+
+func (w *world) atWeight(p v1alpha1.Permille) func() bool {
+	return func() bool { return w.state.Weight == p && w.state.RoutedSince != nil }
+}
+
+// idle asserts that the same input twice asks for the same world.
+func (w *world) idle() {
+	w.t.Helper()
+	before := w.observe()
+	first, err := shift.Decide(analysis.Threshold{}, w.spec, w.state, before)
+	if err != nil {
+		w.t.Fatalf("deciding: %v", err)
+	}
+	second, err := shift.Decide(analysis.Threshold{}, w.spec, first.Next, before)
+	if err != nil {
+		w.t.Fatalf("deciding again: %v", err)
+	}
+	if diff := cmp.Diff(first.Desired, second.Desired); diff != "" && first.Next.Phase == second.Next.Phase && first.Next.Weight == second.Next.Weight && first.Next.Stage == second.Next.Stage {
+		w.t.Fatalf("the same input twice asks for two worlds (-first +second):\n%s\n%s", diff, w.transcript.String())
+	}
+}
+
+func adopted(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.run(60, w.at(v1alpha1.PhaseStable))
+	return w
+}
+
+// decide asks what would come next, and does not let it come.
+func (w *world) decide(obs shift.Observation) shift.Decision {
+	w.t.Helper()
+	d, err := shift.Decide(analysis.Threshold{}, w.spec, w.state, obs)
+	if err != nil {
+		w.t.Fatalf("deciding: %v\n%s", err, w.transcript.String())
+	}
+	return d
+}
+
+// wait lets seconds go by.
+func (w *world) wait(seconds int) {
+	w.t.Helper()
+	for range seconds {
+		w.pass(-1)
+		w.tick()
+	}
+}

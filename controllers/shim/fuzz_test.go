@@ -1,0 +1,90 @@
+package shim
+
+import (
+	"reflect"
+	"testing"
+
+	sluice "github.com/sluice-dev/sluice/api/v1alpha1"
+)
+
+// Each target proves that a parser never panics, and that what it accepts is stable: a value that means something is a spec
+// field that decodes, that the API's own rules accept, and that settles (so that it is applied once and not for ever). None
+// proves that the meaning is right; the golden files do.
+
+func FuzzSteps(f *testing.F) {
+	fuzz(f, sluice.AnnotationSteps, "5,20,50,100", "0.5,100", "100%", "1, 2,100", "auto", ",", "100,100")
+}
+func FuzzDuration(f *testing.F) {
+	fuzz(f, sluice.AnnotationHold, "1m", "90s", "1h30m", "0s", "1.5h", "-1s", "1", "9999999999h")
+}
+func FuzzPercent(f *testing.F) {
+	fuzz(f, sluice.AnnotationMaxErrorRate, "1%", "0.5", "100", "100.1", "NaN", "1e1")
+}
+func FuzzLatency(f *testing.F) {
+	fuzz(f, sluice.AnnotationMaxLatency, "p99<500ms", "p99.9 < 1s", "p0<1s", "p100<1s", "p99<0s", "p99>1s")
+}
+func FuzzCount(f *testing.F) {
+	fuzz(f, sluice.AnnotationMinRequests, "1", "0", "-1", "2147483648", "+5")
+}
+func FuzzHosts(f *testing.F) {
+	fuzz(f, sluice.AnnotationHosts, "a.example.com", "*.a.example.com,*", "a,a", "A", "")
+}
+func FuzzGateways(f *testing.F) {
+	fuzz(f, sluice.AnnotationGateway, "public", "infra/public,other", "a/b/c", "/")
+}
+func FuzzService(f *testing.F) { fuzz(f, sluice.AnnotationService, "micro-api", "a.b", "") }
+func FuzzBool(f *testing.F)    { fuzz(f, sluice.AnnotationPaused, "true", "false", "yes", "True") }
+func FuzzStrategy(f *testing.F) {
+	fuzz(f, sluice.AnnotationStrategy, "canary", "blue-green", "ab-test", "")
+}
+
+func fuzz(f *testing.F, key string, seeds ...string) {
+	for _, s := range seeds {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		in := map[string]string{sluice.AnnotationStrategy: "canary"}
+		in[key] = value
+		fields, errs := Translate(in)
+		if len(errs) > 0 {
+			if len(errs[0].Error()) > 1000 {
+				t.Fatalf("an error too long for an event: %v", errs[0])
+			}
+			return
+		}
+		spec, err := fields.spec()
+		if err != nil {
+			t.Fatalf("%q is accepted and does not decode: %v", value, err)
+		}
+		again, err := Fields(asMap(spec)).spec()
+		if err != nil || !reflect.DeepEqual(spec, again) {
+			t.Fatalf("%q reads back as something else: %+v, %+v, %v", value, spec, again, err)
+		}
+	})
+}
+
+// FuzzUnknown proves that no key panics the search for its neighbour, and that no foreign key is reported.
+func FuzzUnknown(f *testing.F) {
+	for _, s := range []string{"sluice.dev/step", "sluice.dev/", "sluice.dev/held", "example.com/steps", "sluice.dev/\xff"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, key string) {
+		errs := unknownKeys(map[string]string{key: "x"})
+		if len(errs) > 0 && (len(key) < len(sluice.Prefix) || key[:len(sluice.Prefix)] != sluice.Prefix) {
+			t.Fatalf("%q is not ours and is reported: %v", key, errs)
+		}
+	})
+}
+
+// FuzzLastApplied proves that nothing in kubectl's annotation can break the search for a wish.
+func FuzzLastApplied(f *testing.F) {
+	for _, s := range []string{`{"spec":{"replicas":3}}`, `{"spec":{}}`, `{"spec":{"replicas":"3"}}`, `[]`, `{`, `{"spec":{"replicas":1e99}}`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		d := deployment(func(d *deploymentOf) { d.Annotations[lastAppliedKey] = raw })
+		if n, ok := Wish(d); !ok && n != 0 {
+			t.Fatalf("no wish, and yet %d", n)
+		}
+	})
+}

@@ -1,0 +1,148 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	sluice "github.com/sluice-dev/sluice/api/v1alpha1"
+)
+
+// The grammars are those of the CRD's schema, and of the admission policy in the chart, which must accept the same values.
+var (
+	stepForm     = regexp.MustCompile(`^(100(\.0)?|[0-9]{1,2}(\.[0-9])?)%?$`)
+	percentForm  = regexp.MustCompile(`^(100(\.0)?|[0-9]{1,2}(\.[0-9]{1,3})?)%?$`)
+	durationForm = regexp.MustCompile(`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`)
+	latencyForm  = regexp.MustCompile(`^p([1-9][0-9]?(?:\.[0-9]{1,2})?) *< *([0-9a-z.]+)$`)
+	gatewayForm  = regexp.MustCompile(`^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+)
+
+// errLater refuses by name what a user may have read about in the documentation of another release.
+var errLater = errors.New("not in this release")
+
+func parseStrategy(s string) (any, error) {
+	switch s {
+	case string(sluice.StrategyCanary):
+		return s, nil
+	case "blue-green", "ab-test":
+		return nil, errLater
+	}
+	return nil, errors.New("no such strategy")
+}
+
+// parseSteps reads "5,20,50,100". A whole percent becomes an integer and any other a string, as people write them in YAML.
+func parseSteps(s string) (any, error) {
+	if s == "auto" {
+		return nil, errLater
+	}
+	var steps []any
+	for rung := range strings.SplitSeq(s, ",") {
+		rung = strings.TrimSpace(rung)
+		if !stepForm.MatchString(rung) {
+			return nil, fmt.Errorf("%q is not such a percentage", clip(rung))
+		}
+		p, err := sluice.Percent(rung).Permille()
+		if err != nil {
+			return nil, err
+		}
+		var weight any = int64(p / 10)
+		if p%10 != 0 {
+			weight = strings.TrimSuffix(p.String(), "%")
+		}
+		steps = append(steps, map[string]any{"weight": weight})
+	}
+	if len(steps) > 50 {
+		return nil, fmt.Errorf("there are %d steps, more than 50", len(steps))
+	}
+	return steps, nil
+}
+
+func parsePercent(s string) (any, error) {
+	if !percentForm.MatchString(s) {
+		return nil, errors.New("not a percentage")
+	}
+	return s, nil
+}
+
+// parseDuration returns the canonical form ("1m30s"), which is also how the API server's copy reads back.
+func parseDuration(s string) (any, error) {
+	if !durationForm.MatchString(s) {
+		return nil, errors.New("not a duration")
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return nil, errors.New("not a duration")
+	}
+	return d.String(), nil
+}
+
+func parseLatency(s string) (any, error) {
+	m := latencyForm.FindStringSubmatch(s)
+	if m == nil {
+		return nil, errors.New("not a latency limit")
+	}
+	below, err := parseDuration(m[2])
+	if err != nil {
+		return nil, fmt.Errorf("the bound %q is not a duration", clip(m[2]))
+	}
+	return map[string]any{"percentile": m[1], "below": below}, nil
+}
+
+func parseCount(least int64) func(string) (any, error) {
+	return func(s string) (any, error) {
+		n, err := strconv.ParseUint(s, 10, 31)
+		if err != nil || int64(n) < least {
+			return nil, errors.New("not such a number")
+		}
+		return int64(n), nil
+	}
+}
+
+func parseBool(s string) (any, error) {
+	if s != "true" && s != "false" {
+		return nil, errors.New("neither true nor false")
+	}
+	return s == "true", nil
+}
+
+func parseService(s string) (any, error) {
+	if bad := validation.IsDNS1123Label(s); bad != nil {
+		return nil, errors.New("not the name of a Service")
+	}
+	return s, nil
+}
+
+func parseHosts(s string) (any, error) {
+	return parseList(s, 32, func(host string) bool {
+		return host == "*" || validation.IsDNS1123Subdomain(host) == nil || validation.IsWildcardDNS1123Subdomain(host) == nil
+	})
+}
+
+func parseGateways(s string) (any, error) {
+	return parseList(s, 8, gatewayForm.MatchString)
+}
+
+// parseList reads a list without doubles: the API server keeps it as a set.
+func parseList(s string, most int, valid func(string) bool) (any, error) {
+	var list []any
+	for item := range strings.SplitSeq(s, ",") {
+		item = strings.TrimSpace(item)
+		switch {
+		case !valid(item):
+			return nil, fmt.Errorf("%q is not one", clip(item))
+		case slices.Contains(list, any(item)):
+			return nil, fmt.Errorf("%q is written twice", clip(item))
+		}
+		list = append(list, item)
+	}
+	if len(list) > most {
+		return nil, fmt.Errorf("there are %d, more than %d", len(list), most)
+	}
+	return list, nil
+}

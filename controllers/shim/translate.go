@@ -1,0 +1,137 @@
+// Package shim turns the annotations of a Deployment into a TrafficShift of the same name.
+//
+// Every key, and what it becomes:
+//
+//	# in                                               # out
+//	apiVersion: apps/v1                                apiVersion: sluice.dev/v1alpha1
+//	kind: Deployment                                   kind: TrafficShift
+//	metadata:                                          metadata:
+//	  name: micro-api                                    name: micro-api
+//	  annotations:                                       # owned by the Deployment
+//	                                                   spec:
+//	    sluice.dev/strategy: canary                      strategy: canary
+//	    sluice.dev/steps: "0.5,20,50,100"                steps: [{weight: "0.5"}, {weight: 20}, {weight: 50}, {weight: 100}]
+//	    sluice.dev/hold: 90s                             hold: 1m30s
+//	    sluice.dev/max-error-rate: "1%"                  maxErrorRate: 1%
+//	    sluice.dev/max-latency: "p99<500ms"              maxLatency: {percentile: "99", below: 500ms}
+//	    sluice.dev/min-requests: "100"                   minRequests: 100
+//	    sluice.dev/hosts: a.example.com, b.example.com   hosts: [a.example.com, b.example.com]
+//	    sluice.dev/gateway: infra/public                 gateways: [infra/public]
+//	    sluice.dev/service: micro-api                    service: micro-api
+//	    sluice.dev/replicas: "3"                         replicas: 3   # at creation only, see wish.go
+//	    sluice.dev/deadline: 10m                         deadline: 10m0s
+//	    sluice.dev/bake: 5m                              bake: 5m0s
+//	    sluice.dev/paused: "true"                        paused: true
+//
+// A field that no annotation names is not applied: it is the API server's default or whatever its owner writes there.
+package shim
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	sluice "github.com/sluice-dev/sluice/api/v1alpha1"
+)
+
+// entry is one annotation: its key, the field of the TrafficShift's spec that it names, how its value becomes that field's
+// JSON, and the form that an error tells the user to write.
+type entry struct {
+	key      string
+	field    string
+	parse    func(string) (any, error)
+	accepted string
+}
+
+var table = []entry{
+	{sluice.AnnotationStrategy, "strategy", parseStrategy, `canary`},
+	{sluice.AnnotationSteps, "steps", parseSteps, `rising percentages of at most one decimal that end in 100, such as "5,20,50,100"`},
+	{sluice.AnnotationHold, "hold", parseDuration, `a duration, such as "90s" or "5m"`},
+	{sluice.AnnotationMaxErrorRate, "maxErrorRate", parsePercent, `a percentage, such as "1%" or "0.5%"`},
+	{sluice.AnnotationMaxLatency, "maxLatency", parseLatency, `a percentile and a bound, such as "p99<500ms"`},
+	{sluice.AnnotationMinRequests, "minRequests", parseCount(1), `a whole number of at least 1`},
+	{sluice.AnnotationHosts, "hosts", parseHosts, `host names separated by commas, such as "shop.example.com,*.shop.example.com"`},
+	{sluice.AnnotationGateway, "gateways", parseGateways, `Gateways as name or namespace/name, separated by commas`},
+	{sluice.AnnotationService, "service", parseService, `the name of a Service in the Deployment's namespace`},
+	{sluice.AnnotationReplicas, "replicas", parseCount(0), `a whole number of at least 0`},
+	{sluice.AnnotationDeadline, "deadline", parseDuration, `a duration above 0s, such as "10m"`},
+	{sluice.AnnotationBake, "bake", parseDuration, `a duration, such as "5m"`},
+	{sluice.AnnotationPaused, "paused", parseBool, `"true" or "false"`},
+}
+
+// Fields are the fields of a TrafficShift's spec that annotations name, as JSON values.
+type Fields map[string]any
+
+// annotations is where errors point to.
+var annotations = field.NewPath("metadata", "annotations")
+
+// Translate returns the spec fields that the annotations of a Deployment name, and every mistake in them. Without the key
+// sluice.dev/strategy the Deployment is not ours: it names no fields, and only stray keys are mistakes.
+func Translate(in map[string]string) (Fields, field.ErrorList) {
+	errs := unknownKeys(in)
+	if _, ours := in[sluice.AnnotationStrategy]; !ours {
+		return nil, append(errs, withoutStrategy(in)...)
+	}
+	fields := Fields{}
+	for _, e := range table {
+		raw, named := in[e.key]
+		if !named {
+			continue
+		}
+		value, err := e.parse(strings.TrimSpace(raw))
+		if err == nil {
+			err = e.validate(value)
+		}
+		if err != nil {
+			errs = append(errs, field.Invalid(annotations.Key(e.key), clip(raw), fmt.Sprintf("%v; accepted: %s", err, e.accepted)))
+			continue
+		}
+		fields[e.field] = value
+	}
+	return fields, errs
+}
+
+// validate asks the API's own rules about a spec that names nothing but this field.
+func (e entry) validate(value any) error {
+	spec, err := Fields{e.field: value}.spec()
+	if err != nil {
+		return err
+	}
+	spec.Default()
+	for _, err := range spec.Validate(nil) {
+		if strings.HasPrefix(err.Field, e.field) {
+			return fmt.Errorf("%s", err.Detail)
+		}
+	}
+	return nil
+}
+
+// withoutStrategy reports keys that are written for nothing.
+func withoutStrategy(in map[string]string) field.ErrorList {
+	var stray []string
+	for _, e := range table {
+		if _, ok := in[e.key]; ok {
+			stray = append(stray, fmt.Sprintf("%s=%q", e.key, clip(in[e.key])))
+		}
+	}
+	if stray == nil {
+		return nil
+	}
+	return field.ErrorList{field.Required(annotations.Key(sluice.AnnotationStrategy),
+		fmt.Sprintf("without it these do nothing: %s; accepted: canary", strings.Join(stray, ", ")))}
+}
+
+// clip keeps a value short enough for an event.
+func clip(s string) string {
+	const most = 80
+	if r := []rune(s); len(r) > most {
+		return string(r[:most]) + "..."
+	}
+	return s
+}
+
+// sortedKeys gives errors a stable order.
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,189 @@
+// Package trafficshift is the reconciler of TrafficShifts. It is the only package that sees every stage: it observes the cluster,
+// lets controllers/shift decide, lets controllers/plan turn the decision into objects, and writes them through controllers/apply.
+package trafficshift
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/apply"
+	"github.com/sluice-dev/sluice/controllers/shift"
+	"github.com/sluice-dev/sluice/metrics/analysis"
+	"github.com/sluice-dev/sluice/metrics/exporter"
+	"github.com/sluice-dev/sluice/metrics/query"
+)
+
+// Evidence is where counts come from. *query.Collector is one.
+type Evidence interface {
+	Watch(query.Key, query.Subject)
+	Unwatch(query.Key)
+	Updates() <-chan query.Key
+	Since(ctx context.Context, key query.Key, from time.Time) (analysis.Sample, error)
+}
+
+// Config is what is the same for every shift of a cluster.
+type Config struct {
+	// Timing are the mesh's delays.
+	Timing shift.Timing
+	// ClusterDomain ends every Service's name: cluster.local.
+	ClusterDomain string
+	// RootNamespace is Istio's: DestinationRules there apply to every namespace.
+	RootNamespace string
+	// GatewaySelector are the labels of the gateway pods that a Gateway of ours is for.
+	GatewaySelector map[string]string
+	// AllowedHosts and AllowedGateways are granted to a namespace whose administrator has said nothing.
+	AllowedHosts, AllowedGateways []string
+}
+
+// Reconciler reconciles TrafficShifts.
+type Reconciler struct {
+	// Client reads from the manager's cache and writes. Live reads past it.
+	Client client.Client
+	Live   client.Reader
+	// Recorder tells users what has happened; Exporter tells Prometheus.
+	Recorder events.EventRecorder
+	Exporter *exporter.Exporter
+	Evidence Evidence
+	Gate     analysis.Gate
+	Config   Config
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// SetupWithManager registers the reconciler and its watches.
+func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("trafficshift").
+		For(&v1alpha1.TrafficShift{}).
+		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(byShift)).
+		Watches(&networkingv1.VirtualService{}, handler.EnqueueRequestsFromMapFunc(byLabel)).
+		Watches(&networkingv1.DestinationRule{}, handler.EnqueueRequestsFromMapFunc(byLabel)).
+		Watches(&networkingv1.Gateway{}, handler.EnqueueRequestsFromMapFunc(byLabel)).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(byPod)).
+		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(r.byNamespace)).
+		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.byNamespace), builder.WithPredicates(predicate.AnnotationChangedPredicate{})).
+		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, handler.EnqueueRequestsFromMapFunc(byTarget), builder.WithPredicates(targetsChanged())).
+		WatchesRawSource(source.Channel(r.news(), handler.EnqueueRequestsFromMapFunc(byName))).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
+		Complete(r)
+}
+
+// CacheByObject bounds what the manager keeps in memory: of pods and records only those of versions.
+func CacheByObject() map[client.Object]cache.ByObject {
+	ours := func(key string) labels.Selector {
+		req, err := labels.NewRequirement(key, selection.Exists, nil)
+		if err != nil { // the keys are constants
+			panic(err)
+		}
+		return labels.NewSelector().Add(*req)
+	}
+	return map[client.Object]cache.ByObject{
+		&corev1.Pod{}:                {Label: ours(v1alpha1.LabelVersion)},
+		&appsv1.ControllerRevision{}: {Label: ours(v1alpha1.LabelShift)},
+	}
+}
+
+// byShift maps a Deployment to the shift that it is the template, or a version, of.
+func byShift(_ context.Context, o client.Object) []reconcile.Request {
+	if name, ok := o.GetLabels()[v1alpha1.LabelShift]; ok {
+		return request(o.GetNamespace(), name)
+	}
+	return request(o.GetNamespace(), o.GetName())
+}
+
+func byLabel(_ context.Context, o client.Object) []reconcile.Request {
+	name, ok := o.GetLabels()[v1alpha1.LabelShift]
+	if !ok {
+		return nil
+	}
+	return request(o.GetNamespace(), name)
+}
+
+func byName(_ context.Context, o client.Object) []reconcile.Request {
+	return request(o.GetNamespace(), o.GetName())
+}
+
+// byPod maps a version's pod by its label "micro-api-v2".
+func byPod(_ context.Context, o client.Object) []reconcile.Request {
+	version := o.GetLabels()[v1alpha1.LabelVersion]
+	if i := strings.LastIndex(version, "-"); i > 0 {
+		return request(o.GetNamespace(), version[:i])
+	}
+	return nil
+}
+
+func byTarget(_ context.Context, o client.Object) []reconcile.Request {
+	hpa, ok := o.(*autoscalingv2.HorizontalPodAutoscaler)
+	if !ok {
+		return nil
+	}
+	return request(hpa.Namespace, hpa.Spec.ScaleTargetRef.Name)
+}
+
+// targetsChanged lets an autoscaler through when it is pointed elsewhere, not each time it looks at its metrics.
+func targetsChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		was, ok1 := e.ObjectOld.(*autoscalingv2.HorizontalPodAutoscaler)
+		is, ok2 := e.ObjectNew.(*autoscalingv2.HorizontalPodAutoscaler)
+		return !ok1 || !ok2 || was.Spec.ScaleTargetRef != is.Spec.ScaleTargetRef
+	}}
+}
+
+// byNamespace maps a Service or a Namespace to every shift there: what they say may stand in a shift's way, or no longer.
+func (r *Reconciler) byNamespace(ctx context.Context, o client.Object) []reconcile.Request {
+	namespace := o.GetNamespace()
+	if namespace == "" {
+		namespace = o.GetName()
+	}
+	var list v1alpha1.TrafficShiftList
+	if err := r.Client.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+		return nil
+	}
+	requests := make([]reconcile.Request, 0, len(list.Items))
+	for i := range list.Items {
+		requests = append(requests, request(namespace, list.Items[i].Name)...)
+	}
+	return requests
+}
+
+// news turns the collector's updates into events: evidence wakes the shifts that it is about, and no others.
+func (r *Reconciler) news() <-chan event.GenericEvent {
+	out := make(chan event.GenericEvent)
+	go func() {
+		defer close(out)
+		for key := range r.Evidence.Updates() {
+			out <- event.GenericEvent{Object: &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}}
+		}
+	}()
+	return out
+}
+
+func request(namespace, name string) []reconcile.Request {
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}}
+}
+
+func (r *Reconciler) writer() apply.Writer {
+	return apply.Writer{Client: r.Client, Live: r.Live, Manager: v1alpha1.FieldManager}
+}

@@ -1,0 +1,164 @@
+package trafficshift
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/shift"
+	"github.com/sluice-dev/sluice/metrics/exporter"
+)
+
+// note is one event: what has happened, with the numbers.
+type note struct{ kind, reason, action, message string }
+
+// tell makes a decision known: events and one log line on a transition, metrics on every pass. It is called once the decision is
+// persisted, so that nothing is told that did not come to be.
+func (r *Reconciler) tell(ctx context.Context, before, after *v1alpha1.TrafficShift, w *world, d shift.Decision) {
+	notes := notesOf(before, after, d)
+	for _, n := range notes {
+		r.Recorder.Eventf(after, w.related(), n.kind, n.reason, n.action, "%s", clip(n.message))
+	}
+	if len(notes) > 0 || before.Status.Phase != after.Status.Phase || before.Status.State.Stage != d.Next.Stage {
+		log.FromContext(ctx).Info("decided", "phase", d.Next.Phase, "stage", d.Next.Stage, "stable", d.Next.Stable, "candidate", d.Next.Candidate,
+			"weight", d.Next.Weight.String(), "reason", d.Reason, "message", d.Message)
+	}
+	if o := d.Ended; o != nil {
+		took := time.Duration(0)
+		if o.StartedAt != nil && o.EndedAt != nil {
+			took = o.EndedAt.Sub(o.StartedAt.Time)
+		}
+		r.Exporter.Outcome(after.Namespace, after.Name, o.Reason, took)
+		if since := before.Status.State.StageSince; o.Reason != v1alpha1.ReasonPromoted && since != nil && before.Status.Phase == v1alpha1.PhaseRollingBack {
+			r.Exporter.RolledBack(w.observation.Now.Sub(since.Time))
+		}
+	}
+	r.Exporter.Observe(shown(after, w, d))
+}
+
+// related is the Deployment, for those who look at its events.
+func (w *world) related() runtime.Object {
+	if w.scope.Template == nil {
+		return nil
+	}
+	return w.scope.Template
+}
+
+// notesOf compares two statuses: one event for each thing that has changed, and none for what has not.
+func notesOf(before, after *v1alpha1.TrafficShift, d shift.Decision) []note {
+	was, is := before.Status.State, after.Status.State
+	var notes []note
+	add := func(kind, reason, action, message string) { notes = append(notes, note{kind, reason, action, message}) }
+	if c := is.Candidate; c != "" && c != was.Candidate {
+		add(corev1.EventTypeNormal, v1alpha1.ReasonShiftStarted, "Start", fmt.Sprintf("new template: %s starts beside %s", c, is.Stable))
+	}
+	switch {
+	case is.Weight > was.Weight:
+		add(corev1.EventTypeNormal, v1alpha1.ReasonWeightRaised, "Raise", fmt.Sprintf("%s raised from %s to %s", is.Candidate, was.Weight, is.Weight))
+	case is.Phase == v1alpha1.PhaseProgressing && is.Weight < was.Weight && is.Candidate == was.Candidate:
+		add(corev1.EventTypeWarning, d.Reason, "Lower", d.Message)
+	}
+	if is.Failure != nil && (was.Failure == nil || was.Candidate != "" && was.Phase == v1alpha1.PhaseProgressing) && *is.Failure != value(was.Failure) {
+		kind := corev1.EventTypeNormal
+		if is.Failure.Reject {
+			kind = corev1.EventTypeWarning
+		}
+		add(kind, is.Failure.Reason, "RollBack", is.Failure.Message)
+	}
+	if o := d.Ended; o != nil && o.Reason == v1alpha1.ReasonPromoted {
+		add(corev1.EventTypeNormal, o.Reason, "Promote", o.Message)
+	}
+	if was.Phase != is.Phase && was.Phase == v1alpha1.PhaseAdopting {
+		add(corev1.EventTypeNormal, v1alpha1.ReasonAdopted, "Adopt", fmt.Sprintf("%s has all the traffic; the Deployment is the template from now on", is.Stable))
+	}
+	if is.Stage == v1alpha1.StageReleased && was.Stage != is.Stage {
+		add(corev1.EventTypeNormal, v1alpha1.ReasonDetached, "Detach", d.Message)
+	}
+	return append(notes, conditionNotes(before, after)...)
+}
+
+// conditionNotes tells of conditions that have just turned against the shift, and of evidence that is back.
+func conditionNotes(before, after *v1alpha1.TrafficShift) []note {
+	var notes []note
+	for _, kind := range []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionEvidenceAvailable} {
+		was, is := meta.FindStatusCondition(before.Status.Conditions, kind), meta.FindStatusCondition(after.Status.Conditions, kind)
+		turned := is != nil && (was == nil || was.Status != is.Status || was.Reason != is.Reason)
+		switch {
+		case turned && is.Status == "False" && !(kind == v1alpha1.ConditionEvidenceAvailable && (was == nil || was.Status == "Unknown")):
+			notes = append(notes, note{corev1.EventTypeWarning, is.Reason, "Check", is.Message})
+		case turned && is.Status == "True" && was != nil && was.Status == "False":
+			notes = append(notes, note{corev1.EventTypeNormal, is.Reason, "Check", is.Message})
+		}
+	}
+	if meta.IsStatusConditionTrue(after.Status.Conditions, v1alpha1.ConditionReplicasContested) &&
+		!meta.IsStatusConditionTrue(before.Status.Conditions, v1alpha1.ConditionReplicasContested) {
+		notes = append(notes, note{corev1.EventTypeWarning, v1alpha1.ReasonReplicasContested, "Hold", "something keeps scaling the held Deployment up; scale the TrafficShift instead"})
+	}
+	return notes
+}
+
+// clip keeps a note within what the events API takes: 1 KiB.
+func clip(text string) string {
+	const limit = 1000
+	if len(text) <= limit {
+		return text
+	}
+	return text[:limit] + "..."
+}
+
+func value(f *v1alpha1.Failure) v1alpha1.Failure {
+	if f == nil {
+		return v1alpha1.Failure{}
+	}
+	return *f
+}
+
+// shown is what the metrics say of a shift.
+func shown(ts *v1alpha1.TrafficShift, w *world, d shift.Decision) exporter.Shift {
+	next := d.Next
+	step, steps := 0, len(w.spec.Steps)
+	if next.Candidate != "" {
+		step, steps = shift.Step(w.spec, next.Weight)
+	}
+	s := exporter.Shift{
+		Namespace: ts.Namespace, Name: ts.Name, Phase: next.Phase, Reason: d.Reason, Step: step, Steps: steps,
+		Stable: next.Stable, Candidate: next.Candidate, EvidenceAge: -1,
+	}
+	if e := w.observation.Evidence; e.Available && !e.Sample.Newest.IsZero() {
+		s.EvidenceAge = max(0, w.observation.Now.Sub(e.Sample.Newest))
+	}
+	for _, v := range d.Verdicts {
+		s.Verdicts = append(s.Verdicts, exporter.Verdict{Gate: v.Gate, Value: v.Value, Limit: v.Limit, Outcome: string(v.Outcome)})
+	}
+	total := next.Gate.Candidate.Requests + next.Gate.Stable.Requests
+	add := func(name string, role exporter.Role, weight v1alpha1.Permille, c v1alpha1.Counts, measured bool) {
+		v := exporter.Version{Name: name, Role: role, Weight: float64(weight) / float64(v1alpha1.Whole),
+			Share: exporter.Unknown, ErrorRate: exporter.Unknown, SlowRate: exporter.Unknown}
+		if measured && total > 0 {
+			v.Share = float64(c.Requests) / float64(total)
+		}
+		if measured && c.Requests > 0 {
+			v.ErrorRate = float64(c.Errors) / float64(c.Requests)
+		}
+		if measured && c.Timed > 0 && w.spec.MaxLatency != nil {
+			v.SlowRate = float64(c.Slow) / float64(c.Timed)
+		}
+		s.Versions = append(s.Versions, v)
+	}
+	if next.Stable != "" {
+		add(next.Stable, exporter.Stable, v1alpha1.Whole-next.Weight, next.Gate.Stable, next.Weight > 0)
+	}
+	if next.Candidate != "" {
+		add(next.Candidate, exporter.Candidate, next.Weight, next.Gate.Candidate, next.Weight > 0)
+	}
+	for _, out := range next.Retiring {
+		add(out.Version, exporter.Retiring, 0, v1alpha1.Counts{}, false)
+	}
+	return s
+}

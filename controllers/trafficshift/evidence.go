@@ -1,0 +1,67 @@
+package trafficshift
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/plan"
+	"github.com/sluice-dev/sluice/controllers/shift"
+	"github.com/sluice-dev/sluice/metrics/query"
+)
+
+// evidence reads what was counted since the last sample that the state has counted. A shift without a candidate asks nothing: at
+// rest it costs Prometheus no query.
+func (r *Reconciler) evidence(ctx context.Context, w *world) shift.Evidence {
+	key := query.Key{Namespace: w.shift.Namespace, Name: w.shift.Name}
+	state := w.shift.Status.State
+	if state.Candidate == "" || state.Phase != v1alpha1.PhaseProgressing || w.scope.Service == nil {
+		r.Evidence.Unwatch(key)
+		return shift.Evidence{Missing: "no candidate is being judged"}
+	}
+	subject := query.Subject{
+		Service: w.scope.Host,
+		Stable:  plan.VersionName(w.shift.Name, state.Stable), Candidate: plan.VersionName(w.shift.Name, state.Candidate),
+	}
+	if l := w.spec.MaxLatency; l != nil {
+		subject.SlowAbove = l.Below.Duration
+	}
+	r.Evidence.Watch(key, subject)
+	from := time.Time{}
+	if to := state.Gate.CountedTo; to != nil {
+		from = to.Time
+	}
+	sample, err := r.Evidence.Since(ctx, key, from)
+	if err != nil {
+		log.FromContext(ctx).V(1).Info("no evidence", "reason", err.Error())
+		return shift.Evidence{Missing: missing(err)}
+	}
+	return shift.Evidence{Available: true, Sample: sample}
+}
+
+// missing says why there is no evidence, in words that stay the same while nothing changes: ages and timeouts go to the log.
+func missing(err error) string {
+	switch {
+	case errors.Is(err, query.ErrUnreachable):
+		return "Prometheus does not answer"
+	case errors.Is(err, query.ErrRefused):
+		return "Prometheus refuses the queries: check permissions and limits"
+	case errors.Is(err, query.ErrStale):
+		return "Prometheus has no fresh sample: check that it scrapes the mesh's proxies"
+	case errors.Is(err, query.ErrNoSeries):
+		return "Prometheus has no istio_requests_total of this service: no traffic yet, no sidecar, or its labels are removed"
+	case errors.Is(err, query.ErrNotYet):
+		return "Prometheus was not asked yet"
+	}
+	return err.Error()
+}
+
+// forget drops everything that is kept outside the cluster about a shift that is gone.
+func (r *Reconciler) forget(req ctrl.Request) {
+	r.Evidence.Unwatch(query.Key{Namespace: req.Namespace, Name: req.Name})
+	r.Exporter.Forget(req.Namespace, req.Name)
+}

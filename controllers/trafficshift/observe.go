@@ -1,0 +1,369 @@
+package trafficshift
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/plan"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+// conflictDelay is how soon a pass that read something too early is repeated.
+const conflictDelay = 100 * time.Millisecond
+
+// world is what one pass has read: the objects, and the observation that is decided on. Objects come from a cache and are read-only.
+type world struct {
+	shift       *v1alpha1.TrafficShift
+	spec        v1alpha1.TrafficShiftSpec
+	scope       plan.Scope
+	observation shift.Observation
+
+	deployments map[string]*appsv1.Deployment // every one of the namespace, by name
+	records     map[string]*appsv1.ControllerRevision
+	services    []corev1.Service
+	tables      map[string]*networkingv1.VirtualService
+	rule        *networkingv1.DestinationRule
+	gateway     *networkingv1.Gateway
+}
+
+// observe reads the world and changes nothing.
+func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*world, error) {
+	w := &world{shift: ts, spec: *ts.Spec.DeepCopy()}
+	w.spec.Default()
+	for _, read := range []func(context.Context, *world) error{
+		r.readDeployments, r.readRecords, r.readPods, r.readService, r.readMesh,
+	} {
+		if err := read(ctx, w); err != nil {
+			return nil, err
+		}
+	}
+	problems, err := r.preflight(ctx, w)
+	if err != nil {
+		return nil, fmt.Errorf("preflight: %w", err)
+	}
+	o := &w.observation
+	o.Now, o.Timing, o.Problems = r.Now().Truncate(time.Microsecond), r.Config.Timing, problems // what a MicroTime keeps
+	o.NextVersion = w.nextVersion()
+	o.Replicas = w.replicas()
+	o.Intents = intentsOf(ts)
+	o.Tables, o.Subsets, o.Rule = w.tablesRead(), w.subsetsRead(), w.rule != nil && w.ours(w.rule)
+	o.Evidence = r.evidence(ctx, w)
+	return w, nil
+}
+
+// writable reports whether there is a Deployment that objects can be made for, and owned by.
+func (w *world) writable() bool { return w.scope.Template != nil && w.scope.Service != nil }
+
+// ours reports whether the annotated Deployment controls an object.
+func (w *world) ours(o metav1.Object) bool {
+	return w.scope.Template != nil && metav1.IsControlledBy(o, w.scope.Template)
+}
+
+// readDeployments reads the annotated Deployment and its versions.
+func (r *Reconciler) readDeployments(ctx context.Context, w *world) error {
+	var list appsv1.DeploymentList
+	if err := r.Client.List(ctx, &list, client.InNamespace(w.shift.Namespace)); err != nil {
+		return fmt.Errorf("listing Deployments: %w", err)
+	}
+	w.deployments = map[string]*appsv1.Deployment{}
+	for i := range list.Items {
+		w.deployments[list.Items[i].Name] = &list.Items[i]
+	}
+	template, ok := w.deployments[w.shift.Name]
+	if !ok || !template.DeletionTimestamp.IsZero() {
+		return nil
+	}
+	shiftCopy := w.shift.DeepCopy()
+	shiftCopy.Spec = w.spec
+	w.scope = plan.Scope{Shift: shiftCopy, Template: template, Records: map[string]*appsv1.ControllerRevision{}, GatewaySelector: r.Config.GatewaySelector}
+	w.observation.Template = shift.Template{
+		Exists: true, Replicas: deref(template.Spec.Replicas, 1), Running: template.Status.Replicas, Available: template.Status.AvailableReplicas,
+		Settled: settled(template), Held: template.Annotations[v1alpha1.AnnotationHeld] == "true", Generation: template.Generation,
+		HistoryLimit: int(deref(template.Spec.RevisionHistoryLimit, 10)),
+	}
+	return nil
+}
+
+// settled reports whether a Deployment's own rollout has ended, as kubectl rollout status reads it.
+func settled(d *appsv1.Deployment) bool {
+	want := deref(d.Spec.Replicas, 1)
+	s := d.Status
+	return s.ObservedGeneration >= d.Generation && s.UpdatedReplicas >= want && s.Replicas == s.UpdatedReplicas && s.AvailableReplicas >= want
+}
+
+// readRecords reads what is known of versions: records, and the Deployments that run them.
+func (r *Reconciler) readRecords(ctx context.Context, w *world) error {
+	if w.scope.Template == nil {
+		return nil
+	}
+	var list appsv1.ControllerRevisionList
+	if err := r.Client.List(ctx, &list, client.InNamespace(w.shift.Namespace), client.MatchingLabels{v1alpha1.LabelShift: w.shift.Name}); err != nil {
+		return fmt.Errorf("listing ControllerRevisions: %w", err)
+	}
+	w.records = w.scope.Records
+	for i := range list.Items {
+		if version, ok := w.versionOf(list.Items[i].Name); ok && w.ours(&list.Items[i]) {
+			w.records[version] = &list.Items[i]
+		}
+	}
+	versions := map[string]shift.Version{}
+	for version, record := range w.records {
+		verdict := record.Annotations[v1alpha1.AnnotationVerdict]
+		versions[version] = shift.Version{Name: version, Recorded: true, Proven: verdict == v1alpha1.ReasonPromoted}
+	}
+	for name, d := range w.deployments {
+		version, ok := w.versionOf(name)
+		if !ok || !w.ours(d) || !d.DeletionTimestamp.IsZero() {
+			continue
+		}
+		v := versions[version]
+		v.Name, v.Exists = version, true
+		v.Replicas, v.Ready, v.Available = deref(d.Spec.Replicas, 1), d.Status.ReadyReplicas, d.Status.AvailableReplicas
+		versions[version] = v
+	}
+	for _, v := range versions {
+		w.observation.Versions = append(w.observation.Versions, v)
+	}
+	slices.SortFunc(w.observation.Versions, func(a, b shift.Version) int { return cmp.Compare(shift.Number(a.Name), shift.Number(b.Name)) })
+	return w.matchTemplate()
+}
+
+// versionOf reads "v2" out of "micro-api-v2".
+func (w *world) versionOf(name string) (string, bool) {
+	version, ok := strings.CutPrefix(name, w.shift.Name+"-")
+	return version, ok && shift.Number(version) > 0
+}
+
+// matchTemplate finds the recorded version that the live template equals: by its record, or by its Deployment without what Sluice
+// added, as the same API server shows both. Defaults that a cluster upgrade brings cancel out in the second, webhooks in the first.
+func (w *world) matchTemplate() error {
+	live := &w.scope.Template.Spec.Template
+	state := w.shift.Status.State
+	for _, v := range slices.Backward(w.observation.Versions) {
+		record, ok := w.records[v.Name]
+		if !ok {
+			continue
+		}
+		recorded, err := plan.RecordedTemplate(record)
+		if err != nil {
+			return err
+		}
+		d := w.deployments[plan.VersionName(w.shift.Name, v.Name)]
+		if !plan.SameTemplate(live, recorded) && (d == nil || !w.ours(d) || !plan.SameTemplate(live, plan.UserTemplate(d))) {
+			continue
+		}
+		w.observation.Template.Version = v.Name
+		if v.Name == state.Stable || v.Name == state.Candidate {
+			return nil // of several equal versions, the one in use
+		}
+	}
+	return nil
+}
+
+// nextVersion is the first name that was never used and that no other owner's Deployment has.
+func (w *world) nextVersion() string {
+	n := w.shift.Status.State.LastVersion
+	for _, v := range w.observation.Versions {
+		n = max(n, shift.Number(v.Name))
+	}
+	for {
+		n++
+		name := fmt.Sprintf("v%d", n)
+		if _, taken := w.deployments[plan.VersionName(w.shift.Name, name)]; !taken {
+			return name
+		}
+	}
+}
+
+// replicas is how many pods carry all of the traffic: the TrafficShift's own, or the template's where nobody has said.
+func (w *world) replicas() int32 {
+	if n := w.spec.Replicas; n != nil {
+		return *n
+	}
+	if w.scope.Template == nil {
+		return 0
+	}
+	if stable, ok := w.deployments[plan.VersionName(w.shift.Name, w.shift.Status.State.Stable)]; ok && w.observation.Template.Held {
+		return deref(stable.Spec.Replicas, 1)
+	}
+	return deref(w.scope.Template.Spec.Replicas, 1)
+}
+
+// readPods adds to every version what its pods tell: restarts, and why a container cannot start.
+func (r *Reconciler) readPods(ctx context.Context, w *world) error {
+	for i := range w.observation.Versions {
+		v := &w.observation.Versions[i]
+		if !v.Exists || v.Replicas == 0 {
+			continue
+		}
+		var pods corev1.PodList
+		labels := client.MatchingLabels{v1alpha1.LabelVersion: plan.VersionName(w.shift.Name, v.Name)}
+		if err := r.Client.List(ctx, &pods, client.InNamespace(w.shift.Namespace), labels); err != nil {
+			return fmt.Errorf("listing pods of %s: %w", v.Name, err)
+		}
+		for j := range pods.Items {
+			restarts, waiting := trouble(&pods.Items[j])
+			v.Restarts, v.Waiting = max(v.Restarts, restarts), cmp.Or(v.Waiting, waiting)
+		}
+	}
+	return nil
+}
+
+// trouble reads a pod's highest restart count, and why a container of it is kept from running. Starting up is no trouble.
+func trouble(pod *corev1.Pod) (restarts int32, waiting string) {
+	if !pod.DeletionTimestamp.IsZero() {
+		return 0, ""
+	}
+	for _, c := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		restarts = max(restarts, c.RestartCount)
+		if s := c.State.Waiting; s != nil && s.Reason != "ContainerCreating" && s.Reason != "PodInitializing" {
+			waiting = cmp.Or(waiting, s.Reason)
+		}
+	}
+	return restarts, waiting
+}
+
+// readService finds the Service that carries the traffic: the one that selects the pods, or that the owner has named.
+func (r *Reconciler) readService(ctx context.Context, w *world) error {
+	if w.scope.Template == nil {
+		return nil
+	}
+	var list corev1.ServiceList
+	if err := r.Client.List(ctx, &list, client.InNamespace(w.shift.Namespace)); err != nil {
+		return fmt.Errorf("listing Services: %w", err)
+	}
+	for i := range list.Items {
+		if selects(&list.Items[i], w.scope.Template) {
+			w.services = append(w.services, list.Items[i])
+		}
+	}
+	slices.SortFunc(w.services, func(a, b corev1.Service) int { return cmp.Compare(a.Name, b.Name) })
+	switch i := slices.IndexFunc(w.services, func(s corev1.Service) bool { return s.Name == w.spec.Service }); {
+	case i >= 0:
+		w.scope.Service = w.services[i].DeepCopy()
+	case w.spec.Service == "" && len(w.services) == 1:
+		w.scope.Service = w.services[0].DeepCopy()
+	case w.spec.Service == "" && len(w.services) == 0:
+		w.scope.Service = w.scope.MakeService()
+	}
+	if s := w.scope.Service; s != nil {
+		w.scope.Made = len(w.services) == 0 || w.ours(s)
+		if w.ours(s) {
+			w.scope.Service = w.scope.MakeService()
+		}
+		w.scope.Host = fmt.Sprintf("%s.%s.svc.%s", s.Name, w.shift.Namespace, r.Config.ClusterDomain)
+	}
+	return nil
+}
+
+// selects reports whether a Service selects the pods of a Deployment's template.
+func selects(s *corev1.Service, d *appsv1.Deployment) bool {
+	for k, v := range s.Spec.Selector {
+		if d.Spec.Template.Labels[k] != v && k != v1alpha1.LabelIstioVersion {
+			return false
+		}
+	}
+	return len(s.Spec.Selector) > 0
+}
+
+// readMesh reads the objects of our names. Whether they are ours is for those to ask who use them.
+func (r *Reconciler) readMesh(ctx context.Context, w *world) error {
+	w.tables = map[string]*networkingv1.VirtualService{}
+	for _, name := range []string{w.shift.Name, plan.HostsName(w.shift.Name)} {
+		vs := &networkingv1.VirtualService{}
+		if found, err := r.read(ctx, w.shift.Namespace, name, vs); err != nil {
+			return err
+		} else if found {
+			w.tables[name] = vs
+		}
+	}
+	rule, gateway := &networkingv1.DestinationRule{}, &networkingv1.Gateway{}
+	found, err := r.read(ctx, w.shift.Namespace, w.shift.Name, rule)
+	if err != nil {
+		return err
+	}
+	if found {
+		w.rule = rule
+	}
+	found, err = r.read(ctx, w.shift.Namespace, w.shift.Name, gateway)
+	if err != nil {
+		return err
+	}
+	if found {
+		w.gateway = gateway
+	}
+	return nil
+}
+
+func (r *Reconciler) read(ctx context.Context, namespace, name string, into client.Object) (bool, error) {
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, into)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading %T %s/%s: %w", into, namespace, name, err)
+	}
+	return true, nil
+}
+
+// live returns the object of the world that a planned object would change, nil where there is none.
+func (w *world) live(o plan.Object) client.Object {
+	var live client.Object
+	switch o.(type) {
+	case *appsv1.Deployment:
+		if d, ok := w.deployments[o.GetName()]; ok {
+			live = d
+		}
+	case *appsv1.ControllerRevision:
+		if version, ok := w.versionOf(o.GetName()); ok && w.records[version] != nil {
+			live = w.records[version]
+		}
+	case *corev1.Service:
+		for i := range w.services {
+			if w.services[i].Name == o.GetName() {
+				live = &w.services[i]
+			}
+		}
+	case *networkingv1.VirtualService:
+		if vs, ok := w.tables[o.GetName()]; ok {
+			live = vs
+		}
+	case *networkingv1.DestinationRule:
+		if w.rule != nil {
+			live = w.rule
+		}
+	case *networkingv1.Gateway:
+		if w.gateway != nil {
+			live = w.gateway
+		}
+	}
+	return live
+}
+
+func intentsOf(ts *v1alpha1.TrafficShift) shift.Intents {
+	a := ts.Annotations
+	return shift.Intents{
+		Abort: a[v1alpha1.AnnotationAbort], Retry: a[v1alpha1.AnnotationRetry],
+		Detach: !ts.DeletionTimestamp.IsZero() || a[v1alpha1.AnnotationDetach] == "true",
+		Force:  a[v1alpha1.AnnotationForce] == "true",
+	}
+}
+
+func deref(p *int32, def int32) int32 {
+	if p == nil {
+		return def
+	}
+	return *p
+}

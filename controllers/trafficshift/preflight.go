@@ -1,0 +1,203 @@
+package trafficshift
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/plan"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+// preflight lists what stands in the way of touching traffic, most basic first, each with its remedy. It changes nothing but the
+// scope's trafficPolicy, which it finds where it looks for rivals.
+func (r *Reconciler) preflight(ctx context.Context, w *world) ([]shift.Problem, error) {
+	if w.scope.Template == nil {
+		return []shift.Problem{problem(v1alpha1.ReasonDeploymentNotFound, "there is no Deployment %s/%s to shift; create it, or delete this TrafficShift", w.shift.Namespace, w.shift.Name)}, nil
+	}
+	problems := slices.Concat(w.checkSpec(), w.checkTemplate(), w.checkService(), w.checkNames())
+	for _, check := range []func(context.Context, *world) ([]shift.Problem, error){r.checkAutoscalers, r.checkGrants, r.checkClaims} {
+		found, err := check(ctx, w)
+		if err != nil {
+			return nil, err
+		}
+		problems = append(problems, found...)
+	}
+	return problems, nil
+}
+
+func problem(reason, format string, args ...any) shift.Problem {
+	return shift.Problem{Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+// checkSpec reports what the schema could not refuse, and what the annotations say wrongly.
+func (w *world) checkSpec() []shift.Problem {
+	var problems []shift.Problem
+	if text := w.shift.Annotations[v1alpha1.AnnotationInvalid]; text != "" {
+		problems = append(problems, problem(v1alpha1.ReasonInvalidAnnotation, "%s", text))
+	}
+	if errs := w.spec.Validate(field.NewPath("spec")); len(errs) > 0 {
+		problems = append(problems, problem(v1alpha1.ReasonInvalidSpec, "%v", errs.ToAggregate()))
+	}
+	if raw := w.spec.TrafficPolicy; raw != nil && len(raw.Raw) > 0 {
+		w.scope.Policy = &networking.TrafficPolicy{}
+		if err := json.Unmarshal(raw.Raw, w.scope.Policy); err != nil {
+			w.scope.Policy = nil
+			problems = append(problems, problem(v1alpha1.ReasonInvalidSpec, "spec.trafficPolicy is not an Istio trafficPolicy: %v", err))
+		}
+	}
+	return problems
+}
+
+func (w *world) checkTemplate() []shift.Problem {
+	if v, ok := w.scope.Template.Spec.Template.Labels[v1alpha1.LabelVersion]; ok {
+		return []shift.Problem{problem(v1alpha1.ReasonTemplateSetsVersion,
+			"the pod template of Deployment %s/%s sets the label %s: %q, which tells versions apart; remove it", w.shift.Namespace, w.shift.Name, v1alpha1.LabelVersion, v)}
+	}
+	return nil
+}
+
+// checkService refuses what Istio cannot split by version (rules P1 to P4).
+func (w *world) checkService() []shift.Problem {
+	s := w.scope.Service
+	name := fmt.Sprintf("Service %s/%s", w.shift.Namespace, w.shift.Name)
+	if s != nil {
+		name = fmt.Sprintf("Service %s/%s", w.shift.Namespace, s.Name)
+	}
+	switch {
+	case s == nil && w.spec.Service != "":
+		return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported, "spec.service: there is no Service %q that selects the pods of Deployment %s; accepted: %s", w.spec.Service, w.shift.Name, serviceNames(w.services))}
+	case s == nil && len(w.services) > 1:
+		return []shift.Problem{problem(v1alpha1.ReasonServiceAmbiguous, "several Services select the pods of Deployment %s: %s; name the one that carries the traffic with the annotation %s", w.shift.Name, serviceNames(w.services), v1alpha1.AnnotationService)}
+	case s == nil:
+		return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported, "no Service selects the pods of Deployment %s, and none can be made: name a container port http or grpc, or create the Service", w.shift.Name)}
+	case s.Spec.Selector[v1alpha1.LabelIstioVersion] != "":
+		return []shift.Problem{problem(v1alpha1.ReasonServiceSelectsVersion, "%s selects on the label version and could not see the next version; remove it from the selector", name)}
+	case s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == corev1.ClusterIPNone:
+		return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported, "%s is headless or an external name, which sidecars cannot split by version; use a ClusterIP Service", name)}
+	}
+	for _, p := range s.Spec.Ports {
+		if !plan.IsHTTP(p) {
+			return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported,
+				"port %d (%q) of %s is not HTTP to Istio, and this release shifts HTTP only; name it http, http2 or grpc, or with such a prefix, or set its appProtocol", p.Port, p.Name, name)}
+		}
+	}
+	return nil
+}
+
+func serviceNames(services []corev1.Service) string {
+	names := make([]string, 0, len(services))
+	for _, s := range services {
+		names = append(names, s.Name)
+	}
+	if len(names) == 0 {
+		return "(none selects them)"
+	}
+	return strings.Join(names, ", ")
+}
+
+// checkNames finds objects of other owners under the names that ours would have.
+func (w *world) checkNames() []shift.Problem {
+	var problems []shift.Problem
+	taken := func(kind, name string) {
+		problems = append(problems, problem(v1alpha1.ReasonNameTaken, "%s %s/%s is somebody else's and is left as it is; rename or delete it, or rename the Deployment", kind, w.shift.Namespace, name))
+	}
+	released := w.shift.Status.State.Phase == v1alpha1.PhaseDetaching
+	for _, name := range []string{w.shift.Name, plan.HostsName(w.shift.Name)} {
+		if vs, ok := w.tables[name]; ok && !w.ours(vs) && !released && (name == w.shift.Name || len(w.spec.Hosts) > 0) {
+			taken("VirtualService", name)
+		}
+	}
+	if w.rule != nil && !w.ours(w.rule) {
+		taken("DestinationRule", w.rule.Name)
+	}
+	if w.gateway != nil && !w.ours(w.gateway) && !released && len(w.spec.Hosts) > 0 && len(w.spec.Gateways) == 0 {
+		taken("Gateway", w.gateway.Name)
+	}
+	return problems
+}
+
+// checkAutoscalers refuses an autoscaler that points at the template: it stops at 0 replicas, which is where a held template stands.
+func (r *Reconciler) checkAutoscalers(ctx context.Context, w *world) ([]shift.Problem, error) {
+	var list autoscalingv2.HorizontalPodAutoscalerList
+	if err := r.Client.List(ctx, &list, client.InNamespace(w.shift.Namespace)); err != nil {
+		return nil, fmt.Errorf("listing HorizontalPodAutoscalers: %w", err)
+	}
+	for _, hpa := range list.Items {
+		if ref := hpa.Spec.ScaleTargetRef; ref.Kind == "Deployment" && ref.Name == w.shift.Name {
+			return []shift.Problem{problem(v1alpha1.ReasonAutoscalerTargetsTemplate,
+				"HorizontalPodAutoscaler %s/%s targets the Deployment, which Sluice holds at 0; set its scaleTargetRef to apiVersion: %s, kind: TrafficShift, name: %s",
+				hpa.Namespace, hpa.Name, v1alpha1.GroupVersion, w.shift.Name)}, nil
+		}
+	}
+	return nil, nil
+}
+
+// checkGrants holds hosts and gateways to what the namespace's administrator has granted: who may edit a Deployment may not thereby
+// claim a host.
+func (r *Reconciler) checkGrants(ctx context.Context, w *world) ([]shift.Problem, error) {
+	if len(w.spec.Hosts) == 0 {
+		return nil, nil
+	}
+	ns := &corev1.Namespace{}
+	if err := r.Client.Get(ctx, client.ObjectKey{Name: w.shift.Namespace}, ns); err != nil {
+		return nil, fmt.Errorf("reading Namespace %s: %w", w.shift.Namespace, err)
+	}
+	hosts := granted(ns, v1alpha1.AnnotationAllowedHosts, r.Config.AllowedHosts)
+	gateways := granted(ns, v1alpha1.AnnotationAllowedGateways, r.Config.AllowedGateways)
+	var problems []shift.Problem
+	for _, host := range w.spec.Hosts {
+		if !slices.ContainsFunc(hosts, func(g string) bool { return grants(g, host) }) {
+			problems = append(problems, problem(v1alpha1.ReasonHostNotAllowed, "host %q is not granted to namespace %s; its administrator grants it with the annotation %s on the Namespace (granted now: %s)",
+				host, w.shift.Namespace, v1alpha1.AnnotationAllowedHosts, list(hosts)))
+		}
+	}
+	for _, gateway := range plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways) {
+		if !slices.ContainsFunc(gateways, func(g string) bool { return grantsGateway(g, gateway) }) {
+			problems = append(problems, problem(v1alpha1.ReasonGatewayNotAllowed, "gateway %q is not granted to namespace %s; its administrator grants it with the annotation %s on the Namespace (granted now: %s)",
+				gateway, w.shift.Namespace, v1alpha1.AnnotationAllowedGateways, list(gateways)))
+		}
+	}
+	return problems, nil
+}
+
+// granted reads a comma-separated grant off a Namespace, or the cluster's default where it has none.
+func granted(ns *corev1.Namespace, key string, def []string) []string {
+	text, ok := ns.Annotations[key]
+	if !ok {
+		return def
+	}
+	return strings.FieldsFunc(text, func(c rune) bool { return c == ',' || c == ' ' || c == '\n' })
+}
+
+// grants matches a host against "shop.example.com", "*.example.com" or "*".
+func grants(grant, host string) bool {
+	if suffix, ok := strings.CutPrefix(grant, "*"); ok && (suffix == "" || strings.HasPrefix(suffix, ".")) {
+		return strings.HasSuffix(host, suffix) && (suffix == "" || len(host) > len(suffix))
+	}
+	return strings.EqualFold(grant, host)
+}
+
+// grantsGateway matches a gateway "ns/name" against "ns/name", "ns/*" or "*".
+func grantsGateway(grant, gateway string) bool {
+	if prefix, ok := strings.CutSuffix(grant, "*"); ok {
+		return prefix == "" || strings.HasSuffix(prefix, "/") && strings.HasPrefix(gateway, prefix)
+	}
+	return grant == gateway
+}
+
+func list(of []string) string {
+	if len(of) == 0 {
+		return "nothing"
+	}
+	return strings.Join(of, ", ")
+}

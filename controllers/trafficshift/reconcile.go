@@ -1,0 +1,182 @@
+package trafficshift
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/plan"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+// Reconcile is the pipeline: observe, decide, persist, plan, apply. The TrafficShift is read past the cache, because a decision
+// taken on a stale state could raise a weight again that was already taken back.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	ts := &v1alpha1.TrafficShift{}
+	if err := r.Live.Get(ctx, req.NamespacedName, ts); err != nil {
+		r.forget(req)
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if done, err := r.finalize(ctx, ts); done || err != nil {
+		return ctrl.Result{}, err
+	}
+	world, err := r.observe(ctx, ts)
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("observing: %w", err)
+	}
+	decision, err := shift.Decide(r.Gate, world.spec, ts.Status.State, world.observation)
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("deciding: %w", err)
+	}
+	before := ts.DeepCopy()
+	if err := r.persist(ctx, ts, world, decision); err != nil {
+		return conflictIsNoError(err)
+	}
+	r.tell(ctx, before, ts, world, decision)
+	if err := r.execute(ctx, world, decision); err != nil {
+		return conflictIsNoError(err)
+	}
+	if err := r.finish(ctx, ts, decision); err != nil {
+		return conflictIsNoError(err)
+	}
+	return ctrl.Result{RequeueAfter: decision.RequeueAfter}, nil
+}
+
+// conflictIsNoError looks again soon where something was read too early: nothing is wrong, and the next pass sees it.
+func conflictIsNoError(err error) (ctrl.Result, error) {
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: conflictDelay}, nil
+	}
+	return ctrl.Result{}, err
+}
+
+// execute runs the plan. All steps of a group are tried, so that neither VirtualService of a rollback waits for the other; a group
+// that has failed ends the pass.
+func (r *Reconciler) execute(ctx context.Context, w *world, d shift.Decision) error {
+	if !w.writable() {
+		return nil
+	}
+	groups, err := plan.For(w.scope, d.Desired)
+	if err != nil {
+		return fmt.Errorf("planning: %w", err)
+	}
+	for _, group := range groups {
+		var errs []error
+		for _, step := range group.Steps {
+			wrote, err := r.step(ctx, w, step)
+			if wrote {
+				log.FromContext(ctx).Info("wrote", "step", step.String(), "reason", d.Reason)
+			}
+			errs = append(errs, err)
+		}
+		if err := errors.Join(errs...); err != nil {
+			return fmt.Errorf("writing %s: %w", group.Name, first(errs))
+		}
+	}
+	return nil
+}
+
+// first prefers a real error over a conflict, which only says to look again.
+func first(errs []error) error {
+	var conflict error
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case apierrors.IsConflict(err):
+			conflict = err
+		default:
+			return err
+		}
+	}
+	return conflict
+}
+
+func (r *Reconciler) step(ctx context.Context, w *world, step plan.Step) (bool, error) {
+	owner, live := w.scope.Template.UID, w.live(step.Object)
+	switch step.Verb {
+	case plan.Apply:
+		return r.writer().Apply(ctx, owner, step.Object, live)
+	case plan.Disown:
+		return r.writer().Disown(ctx, owner, step.Object, live)
+	case plan.Delete:
+		return r.writer().Delete(ctx, owner, live)
+	}
+	fields, ok := step.Object.(*unstructured.Unstructured)
+	if !ok {
+		return false, fmt.Errorf("%s: %T is not a set of fields", step, step.Object)
+	}
+	if step.Verb == plan.HandOver {
+		return r.writer().HandOver(ctx, fields, w.scope.Template)
+	}
+	return r.writer().Hold(ctx, fields, w.scope.Template)
+}
+
+// finalize adds the finalizer, and takes it away where there is nothing to hand back any more: the Deployment is gone, or going.
+func (r *Reconciler) finalize(ctx context.Context, ts *v1alpha1.TrafficShift) (done bool, err error) {
+	if ts.DeletionTimestamp.IsZero() {
+		if controllerutil.AddFinalizer(ts, v1alpha1.Finalizer) {
+			return true, r.patchFinalizers(ctx, ts)
+		}
+		return false, nil
+	}
+	if !controllerutil.ContainsFinalizer(ts, v1alpha1.Finalizer) {
+		return true, nil
+	}
+	template := &appsv1.Deployment{}
+	err = r.Client.Get(ctx, client.ObjectKeyFromObject(ts), template)
+	released := ts.Status.State.Stage == v1alpha1.StageReleased
+	if err != nil && !apierrors.IsNotFound(err) {
+		return true, fmt.Errorf("reading Deployment %s/%s: %w", ts.Namespace, ts.Name, err)
+	}
+	if err == nil && template.DeletionTimestamp.IsZero() && !released {
+		return false, nil
+	}
+	controllerutil.RemoveFinalizer(ts, v1alpha1.Finalizer)
+	return true, r.patchFinalizers(ctx, ts)
+}
+
+// patchFinalizers writes metadata.finalizers alone, at the resourceVersion that was read.
+func (r *Reconciler) patchFinalizers(ctx context.Context, ts *v1alpha1.TrafficShift) error {
+	was := ts.DeepCopy()
+	if controllerutil.ContainsFinalizer(ts, v1alpha1.Finalizer) {
+		controllerutil.RemoveFinalizer(was, v1alpha1.Finalizer)
+	} else {
+		controllerutil.AddFinalizer(was, v1alpha1.Finalizer)
+	}
+	patch := client.MergeFromWithOptions(was, client.MergeFromWithOptimisticLock{})
+	if err := r.Client.Patch(ctx, ts, patch, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
+		return client.IgnoreNotFound(fmt.Errorf("TrafficShift %s/%s: writing its finalizer: %w", ts.Namespace, ts.Name, err))
+	}
+	return nil
+}
+
+// finish takes intents away that were carried out, so that they do not meet the next release, and the finalizer of a shift that has
+// let go.
+func (r *Reconciler) finish(ctx context.Context, ts *v1alpha1.TrafficShift, d shift.Decision) error {
+	was := ts.DeepCopy()
+	if retry := ts.Annotations[v1alpha1.AnnotationRetry]; retry != "" && retry == d.Next.Candidate {
+		delete(ts.Annotations, v1alpha1.AnnotationRetry)
+	}
+	if abort := ts.Annotations[v1alpha1.AnnotationAbort]; abort != "" && abort == d.Next.Rejected {
+		delete(ts.Annotations, v1alpha1.AnnotationAbort)
+	}
+	if len(was.Annotations) != len(ts.Annotations) {
+		if err := r.Client.Patch(ctx, ts, client.MergeFrom(was), client.FieldOwner(v1alpha1.FieldManager)); err != nil {
+			return fmt.Errorf("TrafficShift %s/%s: taking carried out intents away: %w", ts.Namespace, ts.Name, err)
+		}
+	}
+	if !ts.DeletionTimestamp.IsZero() {
+		_, err := r.finalize(ctx, ts)
+		return err
+	}
+	return nil
+}

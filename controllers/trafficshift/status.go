@@ -1,0 +1,179 @@
+package trafficshift
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/plan"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+// historyLimit is how many outcomes a status keeps.
+const historyLimit = 10
+
+// persist writes the decision's state, and what is shown of it, before any of its effects. The write carries the resourceVersion
+// that was decided on: an old leader's is refused.
+func (r *Reconciler) persist(ctx context.Context, ts *v1alpha1.TrafficShift, w *world, d shift.Decision) error {
+	was := ts.DeepCopy()
+	ts.Status = statusOf(ts, w, d)
+	if equality.Semantic.DeepEqual(was.Status, ts.Status) {
+		return nil
+	}
+	patch := client.MergeFromWithOptions(was, client.MergeFromWithOptimisticLock{})
+	if err := r.Client.Status().Patch(ctx, ts, patch, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
+		return fmt.Errorf("TrafficShift %s/%s: writing its status: %w", ts.Namespace, ts.Name, err)
+	}
+	return nil
+}
+
+// statusOf makes the status once, from values.
+func statusOf(ts *v1alpha1.TrafficShift, w *world, d shift.Decision) v1alpha1.TrafficShiftStatus {
+	next := d.Next
+	status := v1alpha1.TrafficShiftStatus{
+		ObservedGeneration: ts.Generation,
+		Phase:              next.Phase, Stable: next.Stable, Candidate: next.Candidate, Rejected: next.Rejected,
+		Message: d.Message, State: next, Conditions: slices.Clone(ts.Status.Conditions),
+		History: ts.Status.History,
+	}
+	if next.Candidate != "" {
+		step, steps := shift.Step(w.spec, next.Weight)
+		status.Step, status.Weight = fmt.Sprintf("%d/%d", step, steps), next.Weight.String()
+		status.ObservedWeight = observedWeight(next)
+	}
+	if d.Ended != nil {
+		status.History = append([]v1alpha1.Outcome{*d.Ended}, status.History...)
+		status.History = status.History[:min(len(status.History), historyLimit)]
+	}
+	status.Replicas, status.Selector = scaleOf(ts.Name, w, next)
+	for _, set := range []func(*v1alpha1.TrafficShiftStatus, int64, *world, shift.Decision){
+		setAccepted, setRouteVerified, setEvidenceAvailable, setProgressing, setContested, summarize,
+	} {
+		set(&status, ts.Generation, w, d)
+	}
+	return status
+}
+
+// observedWeight is the share that was measured at the present weight.
+func observedWeight(s v1alpha1.State) string {
+	total := s.Gate.Candidate.Requests + s.Gate.Stable.Requests
+	if total == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.1f%%", 100*float64(s.Gate.Candidate.Requests)/float64(total))
+}
+
+// scaleOf answers the scale subresource: the pods of the versions that carry weight.
+func scaleOf(name string, w *world, s v1alpha1.State) (replicas int32, selector string) {
+	carrying := []string{}
+	if s.Stable != "" && s.Weight < v1alpha1.Whole {
+		carrying = append(carrying, s.Stable)
+	}
+	if s.Weight > 0 {
+		carrying = append(carrying, s.Candidate)
+	}
+	labels := make([]string, 0, len(carrying))
+	for _, v := range w.observation.Versions {
+		if slices.Contains(carrying, v.Name) {
+			replicas += v.Replicas
+			labels = append(labels, plan.VersionName(name, v.Name))
+		}
+	}
+	if len(labels) == 0 {
+		return 0, ""
+	}
+	return replicas, fmt.Sprintf("%s in (%s)", v1alpha1.LabelVersion, strings.Join(labels, ","))
+}
+
+func set(status *v1alpha1.TrafficShiftStatus, generation int64, kind string, value metav1.ConditionStatus, reason, message string) {
+	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
+		Type: kind, Status: value, ObservedGeneration: generation, Reason: reason, Message: message,
+	})
+}
+
+func setAccepted(status *v1alpha1.TrafficShiftStatus, generation int64, w *world, _ shift.Decision) {
+	if problems := w.observation.Problems; len(problems) > 0 {
+		messages := make([]string, 0, len(problems))
+		for _, p := range problems {
+			messages = append(messages, p.Message)
+		}
+		set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionFalse, problems[0].Reason, strings.Join(messages, "; "))
+		return
+	}
+	set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAccepted, "nothing stands in the way")
+}
+
+func setRouteVerified(status *v1alpha1.TrafficShiftStatus, generation int64, _ *world, d shift.Decision) {
+	switch {
+	case d.Next.Weight == 0:
+		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionUnknown, v1alpha1.ReasonAtRest, "no candidate has a weight to verify")
+	case d.Next.VerifiedSince != nil:
+		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionTrue, v1alpha1.ReasonVerified, fmt.Sprintf("the measured share matches %s", d.Next.Weight))
+	default:
+		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionFalse, v1alpha1.ReasonVerifyingRoute, fmt.Sprintf("the measured share does not prove %s yet", d.Next.Weight))
+	}
+}
+
+func setEvidenceAvailable(status *v1alpha1.TrafficShiftStatus, generation int64, w *world, d shift.Decision) {
+	e := w.observation.Evidence
+	switch {
+	case d.Next.Candidate == "" || w.shift.Status.State.Candidate == "":
+		set(status, generation, v1alpha1.ConditionEvidenceAvailable, metav1.ConditionUnknown, v1alpha1.ReasonAtRest, "no candidate is being judged")
+	case e.Available:
+		set(status, generation, v1alpha1.ConditionEvidenceAvailable, metav1.ConditionTrue, v1alpha1.ReasonCounting, fmt.Sprintf("counting requests as reporter %s sees them", e.Sample.Reporter))
+	default:
+		set(status, generation, v1alpha1.ConditionEvidenceAvailable, metav1.ConditionFalse, v1alpha1.ReasonNoEvidence, e.Missing)
+	}
+}
+
+func setProgressing(status *v1alpha1.TrafficShiftStatus, generation int64, _ *world, d shift.Decision) {
+	value := metav1.ConditionTrue
+	if atRest(d.Next) {
+		value = metav1.ConditionFalse
+	}
+	set(status, generation, v1alpha1.ConditionProgressing, value, d.Reason, d.Message)
+}
+
+func setContested(status *v1alpha1.TrafficShiftStatus, generation int64, _ *world, d shift.Decision) {
+	if shift.Contested(d.Next) {
+		set(status, generation, v1alpha1.ConditionReplicasContested, metav1.ConditionTrue, v1alpha1.ReasonReplicasContested,
+			"something keeps scaling the held Deployment up; scale the TrafficShift instead")
+		return
+	}
+	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionReplicasContested)
+}
+
+// summarize is the only place that writes Ready, and kstatus' Reconciling and Stalled.
+func summarize(status *v1alpha1.TrafficShiftStatus, generation int64, w *world, d shift.Decision) {
+	blocked := len(w.observation.Problems) > 0
+	stalled := blocked || d.Next.Phase == v1alpha1.PhaseFailed
+	ready := d.Next.Phase == v1alpha1.PhaseStable && !blocked && d.Reason != v1alpha1.ReasonStableUnavailable
+	flag := func(kind string, on bool) {
+		if on {
+			set(status, generation, kind, metav1.ConditionTrue, d.Reason, d.Message)
+			return
+		}
+		meta.RemoveStatusCondition(&status.Conditions, kind)
+	}
+	flag(v1alpha1.ConditionStalled, stalled)
+	flag(v1alpha1.ConditionReconciling, !stalled && !atRest(d.Next))
+	value, reason, message := metav1.ConditionFalse, d.Reason, d.Message
+	switch {
+	case blocked:
+		reason, message = w.observation.Problems[0].Reason, w.observation.Problems[0].Message
+	case ready:
+		value = metav1.ConditionTrue
+	}
+	set(status, generation, v1alpha1.ConditionReady, value, reason, message)
+}
+
+func atRest(s v1alpha1.State) bool {
+	return s.Phase == v1alpha1.PhaseStable || s.Phase == v1alpha1.PhaseFailed || s.Stage == v1alpha1.StageReleased
+}

@@ -1,0 +1,114 @@
+package mesh
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/sluice-dev/sluice/e2e/lab/workload"
+)
+
+// Telemetry holds what all proxies of a lab counted.
+type Telemetry struct {
+	mu        sync.RWMutex
+	proxies   map[podKey]*meter
+	serviceOf func(workload.Identity) string
+}
+
+type podKey struct{ namespace, pod string }
+
+// NewTelemetry returns a Telemetry without proxies.
+func NewTelemetry() *Telemetry {
+	return &Telemetry{proxies: map[podKey]*meter{}, serviceOf: func(workload.Identity) string { return "" }}
+}
+
+// NameServices sets how the host of a pod's service is found. It must be quick: it is asked with every inbound request.
+func (t *Telemetry) NameServices(serviceOf func(workload.Identity) string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.serviceOf = serviceOf
+}
+
+// Handler serves every proxy's series with the labels pod and namespace.
+func (t *Telemetry) Handler() http.Handler {
+	return promhttp.HandlerFor(prometheus.GathererFunc(t.gather), promhttp.HandlerOpts{})
+}
+
+// Forget takes a pod's series away, as a scrape target that is gone does.
+func (t *Telemetry) Forget(namespace, pod string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.proxies, podKey{namespace, pod})
+}
+
+func (t *Telemetry) gather() ([]*dto.MetricFamily, error) {
+	t.mu.RLock()
+	keys := make([]podKey, 0, len(t.proxies))
+	for k := range t.proxies {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b podKey) int {
+		return strings.Compare(a.namespace+"/"+a.pod, b.namespace+"/"+b.pod)
+	})
+	all := make(prometheus.Gatherers, 0, len(keys))
+	for _, k := range keys {
+		all = append(all, t.proxies[k].registry)
+	}
+	t.mu.RUnlock()
+	return all.Gather()
+}
+
+// meter returns the pod's own metrics, made at first use.
+func (t *Telemetry) meter(id workload.Identity) *meter {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := podKey{id.Namespace, id.Pod}
+	if m := t.proxies[key]; m != nil {
+		return m
+	}
+	m := newMeter(id)
+	t.proxies[key] = m
+	return m
+}
+
+func (t *Telemetry) service(id workload.Identity) string {
+	t.mu.RLock()
+	f := t.serviceOf
+	t.mu.RUnlock()
+	return f(id)
+}
+
+// meter is what one proxy counts.
+type meter struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+}
+
+func newMeter(id workload.Identity) *meter {
+	m := &meter{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "istio_requests_total", Help: "Requests, counted when they end, by the proxy that saw them.",
+		}, labelNames),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "istio_request_duration_milliseconds", Help: "How long requests took, from their arrival to their last byte.",
+			Buckets: durationBuckets,
+		}, labelNames),
+	}
+	pod := prometheus.WrapRegistererWith(prometheus.Labels{"pod": id.Pod, "namespace": id.Namespace}, m.registry)
+	pod.MustRegister(m.requests, m.duration)
+	return m
+}
+
+// record counts one finished request.
+func (m *meter) record(r record) {
+	values := r.labels()
+	m.requests.WithLabelValues(values...).Inc()
+	m.duration.WithLabelValues(values...).Observe(float64(r.duration.Milliseconds()))
+}

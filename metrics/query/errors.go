@@ -1,0 +1,17 @@
+package query
+
+import "errors"
+
+// Why there is no evidence, for errors.Is. None of these is a verdict: missing evidence holds a shift, and never moves it.
+var (
+	// ErrUnreachable: Prometheus did not answer in time, answered 5xx, or answered only in part.
+	ErrUnreachable = errors.New("unreachable")
+	// ErrRefused: Prometheus answered 4xx: no permission, or a limit of its own.
+	ErrRefused = errors.New("refused")
+	// ErrNoSeries: Prometheus answers but has never had a series of this service and its versions.
+	ErrNoSeries = errors.New("no series")
+	// ErrStale: the newest sample is older than MaxAge.
+	ErrStale = errors.New("stale evidence")
+	// ErrNotYet: there was no look since the key is watched, or none after the time asked for.
+	ErrNotYet = errors.New("not looked yet")
+)

@@ -1,0 +1,110 @@
+package query
+
+import (
+	"math"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/model"
+)
+
+// labels are those of a request that a gateway reports of the candidate, with changes.
+func labels(changes ...string) model.Metric {
+	m := model.Metric{
+		"__name__": metricRequests, labelReporter: "source", labelService: model.LabelValue(shop.Service),
+		labelWorkload: model.LabelValue(shop.Candidate), labelProtocol: "http", labelCode: "200", labelFlags: "-", labelGRPCStatus: "",
+	}
+	for i := 0; i < len(changes); i += 2 {
+		m[model.LabelName(changes[i])] = model.LabelValue(changes[i+1])
+	}
+	return m
+}
+
+func TestClassify(t *testing.T) {
+	type want struct {
+		class  class
+		counts bool
+	}
+	none := want{}
+	cases := map[string]struct {
+		reason string
+		labels model.Metric
+		want   want
+	}{
+		"Answered":        {"a candidate's success", labels(), want{class{source, candidate, false, false}, true}},
+		"Stable":          {"the other version", labels(labelWorkload, shop.Stable), want{class{source, stable, false, false}, true}},
+		"ByServer":        {"the server's own report", labels(labelReporter, "destination"), want{class{destination, candidate, false, false}, true}},
+		"ServerError":     {"5xx", labels(labelCode, "500"), want{class{source, candidate, true, false}, true}},
+		"ConnectFailure":  {"known to be the candidate's", labels(labelCode, "503", labelFlags, "UF,URX"), want{class{source, candidate, true, false}, true}},
+		"ClientError":     {"4xx is the client's", labels(labelCode, "404"), want{class{source, candidate, false, false}, true}},
+		"NotACode":        {"no three digits", labels(labelCode, "5"), want{class{source, candidate, false, false}, true}},
+		"ClientWent":      {"neither request nor error", labels(labelCode, "0", labelFlags, "DC"), none},
+		"ClientReset":     {"neither request nor error", labels(labelCode, "0", labelFlags, "DR"), none},
+		"ClientWentLater": {"after the answer began", labels(labelFlags, "DC"), want{class{source, candidate, false, false}, true}},
+		"GRPCUnavailable": {"a server's fault with HTTP 200", labels(labelProtocol, "grpc", labelGRPCStatus, "14"), want{class{source, candidate, true, false}, true}},
+		"GRPCNotFound":    {"a client's fault", labels(labelProtocol, "grpc", labelGRPCStatus, "5"), want{class{source, candidate, false, false}, true}},
+		"GRPCOverHTTP":    {"a status without gRPC means nothing", labels(labelGRPCStatus, "14"), want{class{source, candidate, false, false}, true}},
+		"GRPC503":         {"a proxy's plain answer", labels(labelProtocol, "grpc", labelCode, "503"), want{class{source, candidate, true, false}, true}},
+		"NoHost": {"no version is to blame", labels(labelWorkload, "unknown", labelCode, "503", labelFlags, "UH"),
+			want{class{source, noVersion, true, true}, true}},
+		"NoCluster": {"one of several flags", labels(labelWorkload, "unknown", labelCode, "503", labelFlags, "URX,NC"),
+			want{class{source, noVersion, true, true}, true}},
+		"OverflowOfAVersion": {"attributed failures are the version's", labels(labelCode, "503", labelFlags, "UO"),
+			want{class{source, candidate, true, false}, true}},
+		"NoHostByServer":  {"a server always has a host", labels(labelReporter, "destination", labelWorkload, "unknown", labelFlags, "UH"), none},
+		"UnknownWorkload": {"nobody's, without such a flag", labels(labelWorkload, "unknown"), none},
+		"OtherWorkload":   {"a retired version", labels(labelWorkload, "micro-api-v0"), none},
+		"OtherService":    {"another service", labels(labelService, "cart.shop.svc.cluster.local"), none},
+		"Waypoint":        {"ambient is not read", labels(labelReporter, "waypoint"), none},
+		"NoLabels":        {"nothing at all", model.Metric{}, none},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			c, counts := shop.classify(tc.labels)
+			if diff := cmp.Diff(tc.want, want{c, counts}, cmp.AllowUnexported(want{}, class{})); diff != "" {
+				if counts || tc.want.counts {
+					t.Errorf("%s: -want, +got:\n%s", tc.reason, diff)
+				}
+			}
+		})
+	}
+}
+
+func TestEmptyVersionNeverMatches(t *testing.T) {
+	s := Subject{Service: shop.Service, Stable: shop.Stable}
+	if _, counts := s.classify(labels(labelWorkload, "")); counts {
+		t.Error("a series without a workload was counted for a subject without a candidate")
+	}
+}
+
+func TestPointsLeaveOutWhatIsNoCount(t *testing.T) {
+	var v model.Vector
+	for i, x := range []float64{1, math.NaN(), math.Inf(1), math.Inf(-1), -1, 1e300, 0} {
+		v = append(v, &model.Sample{Metric: labels("pod", string(rune('a'+i))), Value: model.SampleValue(x)})
+	}
+	v = append(v, &model.Sample{Metric: labels("le", "many"), Value: 1})
+	got, skipped := points(v)
+	if len(got[shop.Service]) != 2 || skipped != 6 {
+		t.Errorf("%d points, %d skipped", len(got[shop.Service]), skipped)
+	}
+}
+
+func TestBucketsOfOneHistogramShareASeries(t *testing.T) {
+	v := model.Vector{
+		{Metric: labels("le", "500.0"), Value: 3}, {Metric: labels("le", "500"), Value: 3},
+		{Metric: labels("le", "+Inf"), Value: 5}, {Metric: labels("le", "+Inf", "pod", "b"), Value: 7},
+	}
+	got, _ := points(v)
+	pairs := histograms(got[shop.Service], 500)
+	if len(pairs) != 2 {
+		t.Fatalf("%d histograms, want 2", len(pairs))
+	}
+	if _, ok := v[0].Metric["le"]; !ok {
+		t.Error("the vector itself was changed")
+	}
+	for _, h := range pairs {
+		if !(h.within == 3 && h.all == 5) && !(math.IsNaN(h.within) && h.all == 7) {
+			t.Errorf("got %+v", h)
+		}
+	}
+}
