@@ -82,11 +82,13 @@ func TestADeathAfterAnyWriteChangesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			whole := newWorld(t)
 			live(whole)
+			whole.wait(3)
 			want := whole.outcome()
 			for k := 1; k <= whole.wrote; k++ {
 				w := newWorld(t)
 				w.dieIn = k
 				live(w)
+				w.wait(3) // what the last pass may have left undone
 				if diff := cmp.Diff(want, w.outcome()); diff != "" {
 					t.Fatalf("dying after write %d of %d ends elsewhere (-want +got):\n%s\n%s", k, whole.wrote, diff, w.transcript.String())
 				}

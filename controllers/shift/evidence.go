@@ -20,10 +20,10 @@ const (
 	shareWindow = 10
 )
 
-// count adds the latest sample to the evidence. A sample that was counted before counts for nothing.
+// count adds the latest sample to the evidence. A sample that was counted before, or that makes no sense, counts for nothing.
 func (p *pass) count() {
 	e, g := p.obs.Evidence, &p.next.Gate
-	if !e.Available || g.CountedTo != nil && !e.Sample.To.After(g.CountedTo.Time) {
+	if !e.Available || !plausible(e.Sample) || g.CountedTo != nil && !e.Sample.To.After(g.CountedTo.Time) {
 		return
 	}
 	first := g.CountedTo == nil
@@ -38,6 +38,16 @@ func (p *pass) count() {
 	if p.settled(p.next.RoutedSince) && !e.Sample.From.Before(p.next.RoutedSince.Add(p.obs.Timing.Settle)) {
 		p.countShare(e.Sample)
 	}
+}
+
+// plausible refuses what no counter can show: it would spoil the sums of the whole step, or pass for proof that nothing was seen.
+func plausible(s analysis.Sample) bool {
+	for _, c := range []analysis.Counts{s.Candidate, s.Stable, s.Cross} {
+		if c.Errors < 0 || c.Errors > c.Requests || c.Slow < 0 || c.Slow > c.Timed {
+			return false
+		}
+	}
+	return s.NoHost >= 0 && !s.To.Before(s.From)
 }
 
 // counts reports whether a sample says something about the present stage. Errors count from the moment a weight is ordered, so

@@ -207,7 +207,7 @@ func anyObservation(t *rapid.T) shift.Observation {
 		Now: epoch, Timing: timing, NextVersion: "v4", Replicas: n("strength"),
 		Template: shift.Template{
 			Exists: rapid.Bool().Draw(t, "exists"), Replicas: n("template replicas"), Available: n("template available"), Settled: rapid.Bool().Draw(t, "settled"),
-			Held: rapid.Bool().Draw(t, "held"), Generation: int64(n("generation")), HistoryLimit: int(n("history")), Version: anyVersion(t, "template version"),
+			Held: rapid.Bool().Draw(t, "held"), Generation: int64(n("generation")), HistoryLimit: int(max(0, n("history"))), Version: anyVersion(t, "template version"),
 		},
 		Rule: rapid.Bool().Draw(t, "rule"),
 		Intents: shift.Intents{

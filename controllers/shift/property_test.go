@@ -6,6 +6,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/shift"
 )
 
 // TestInvariantsHoldUnderAnything runs random lives: releases, crashes between any two writes, evidence that comes and goes, pods that
@@ -52,13 +53,27 @@ func disturb(t *rapid.T, w *world) {
 	case 8:
 		w.rps = rapid.SampledFrom([]int64{0, 1, 100, 1000}).Draw(t, "rps")
 	case 9:
-		n := int32(rapid.IntRange(1, 6).Draw(t, "replicas"))
+		n := int32(rapid.IntRange(0, 6).Draw(t, "replicas"))
 		w.spec.Replicas = &n
 	case 10:
 		w.intents.Detach = rapid.Bool().Draw(t, "detach")
 		w.intents.Force = rapid.Bool().Draw(t, "force")
 	case 11:
 		w.state.Gate.CountedTo = nil // the collector has to start over
+	case 12:
+		w.noHost = from(rapid.SampledFrom([]v1alpha1.Permille{0, 1, 500, 1000, 2000}).Draw(t, "no host from"))
+	case 13:
+		skew := rapid.SampledFrom([]v1alpha1.Permille{0, 1, 1, 3}).Draw(t, "skew")
+		w.measured = func(share v1alpha1.Permille) v1alpha1.Permille { return min(share*skew, v1alpha1.Whole) }
+	case 14:
+		w.problems = nil
+		if rapid.Bool().Draw(t, "blocked") {
+			w.problems = []shift.Problem{{Reason: v1alpha1.ReasonHostClaimed, Message: "claimed"}}
+		}
+	case 15:
+		w.historyLimit = rapid.IntRange(0, 2).Draw(t, "history")
+	case 16:
+		w.intents.Retry = w.state.Rejected
 	}
 }
 
@@ -72,7 +87,8 @@ func crashPods(t *rapid.T, w *world) {
 }
 
 func heal(w *world) {
-	w.evidence, w.rps, w.spec.Paused = true, 100, false
+	w.evidence, w.rps, w.spec.Paused, w.problems = true, 100, false, nil
+	w.noHost, w.measured = from(2000), func(share v1alpha1.Permille) v1alpha1.Permille { return share }
 	w.intents.Abort, w.intents.Detach = "", false
 	clear(w.errorRate)
 	clear(w.broken)

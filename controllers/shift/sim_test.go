@@ -250,10 +250,10 @@ func (w *world) writes(d shift.Desired) []func() {
 		})
 	}
 	for _, v := range d.Prune {
-		add(func() { delete(w.versions, v); delete(w.records, v) })
+		add(func() { delete(w.versions, v); delete(w.records, v); delete(w.proven, v) })
 	}
 	if d.Release {
-		add(func() { clear(w.versions); clear(w.records); w.held = false })
+		add(func() { clear(w.versions); clear(w.records); clear(w.proven); w.held = false })
 	}
 	return writes
 }

@@ -7,8 +7,10 @@ import "strings"
 const (
 	ours    = `namespace=~"$namespace",name=~"$shift"`
 	istio   = `reporter="$reporter",destination_workload_namespace=~"$namespace",destination_workload=~"$shift-v[0-9]+"`
-	failed  = istio + `,response_code=~"5.."`
 	version = `destination_workload`
+	// failed is what the gates count as a failure: a 5xx, and for gRPC the statuses that mean a fault of the server.
+	failed = `rate(istio_requests_total{` + istio + `,response_code=~"5.."}[$__rate_interval]) or ` +
+		`rate(istio_requests_total{` + istio + `,request_protocol="grpc",grpc_response_status=~"2|4|12|13|14|15"}[$__rate_interval])`
 )
 
 // shiftDashboard is what an SRE watches one shift on: where it is and why, its weights, and its evidence against the limits.
@@ -80,8 +82,8 @@ func traffic() []panel {
 
 func errors() []panel {
 	return []panel{
-		timeseries(12, "Error rate", "Share of each version's requests that the mesh saw fail with a 5xx, and the limit of the error gate.", "percentunit",
-			query{of(`(sum by (VERSION) (rate(istio_requests_total{FAILED}[$__rate_interval])) or 0 * sum by (VERSION) (rate(istio_requests_total{ISTIO}[$__rate_interval]))) / ` +
+		timeseries(12, "Error rate", "Share of each version's requests that the mesh saw fail (HTTP 5xx, gRPC server faults), and the limit of the error gate.", "percentunit",
+			query{of(`(sum by (VERSION) (FAILED) or 0 * sum by (VERSION) (rate(istio_requests_total{ISTIO}[$__rate_interval]))) / ` +
 				`sum by (VERSION) (rate(istio_requests_total{ISTIO}[$__rate_interval]))`), "{{destination_workload}}"},
 			query{of(`max(sluice_shift_gate_limit{OURS,gate="error-rate"})`), "limit"}),
 		timeseries(12, "Errors at this step, as judged", "Share of each version's requests that failed since the present step began: what the gates look at, with their limits.", "percentunit",

@@ -7,12 +7,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/sluice-dev/sluice/e2e/lab"
 	"github.com/sluice-dev/sluice/e2e/lab/binaries"
+	"github.com/sluice-dev/sluice/e2e/lab/dataplane"
 )
 
 const usage = `Usage:
@@ -67,6 +69,13 @@ func up(ctx context.Context, args []string, out io.Writer, say func(string)) err
 	} else if err != nil {
 		return err
 	}
+	plane := dataplane.New()
+	gateway, err := loopback()
+	if err != nil {
+		return err
+	}
+	plane.Listen = map[uint32]string{80: gateway} // known before a Gateway asks for it, so that it can be printed
+	opts.DataPlane = plane.Start
 	l, err := lab.Start(ctx, opts)
 	if err != nil {
 		return err
@@ -83,4 +92,13 @@ func up(ctx context.Context, args []string, out io.Writer, say func(string)) err
 	case <-l.Failed():
 		return l.Err()
 	}
+}
+
+// loopback is a free address of this machine.
+func loopback() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("finding a free port: %w", err)
+	}
+	return l.Addr().String(), l.Close()
 }
