@@ -26,8 +26,11 @@ func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 	if len(s.Gateways) > 0 && len(s.Hosts) == 0 {
 		errs = append(errs, field.Required(path.Child("hosts"), "gateways need hosts: a gateway is bound only for the hosts it serves"))
 	}
-	if s.Hold.Duration < 0 || s.Bake.Duration < 0 {
-		errs = append(errs, field.Invalid(path.Child("hold"), s.Hold.Duration.String(), "hold and bake must not be negative"))
+	if s.Hold.Duration < 0 {
+		errs = append(errs, field.Invalid(path.Child("hold"), s.Hold.Duration.String(), "must not be negative"))
+	}
+	if s.Bake.Duration < 0 {
+		errs = append(errs, field.Invalid(path.Child("bake"), s.Bake.Duration.String(), "must not be negative"))
 	}
 	if s.Deadline.Duration <= 0 {
 		errs = append(errs, field.Invalid(path.Child("deadline"), s.Deadline.Duration.String(), "must be more than 0s"))

@@ -24,6 +24,10 @@ func (s Scope) routes(d shift.Desired) []Step {
 	switch {
 	case d.Unroute:
 		return s.unroute()
+	case len(HTTPPorts(s.Service)) == 0 && d.Bare:
+		return s.unroute() // a service that is not HTTP any more is bare without a route
+	case len(HTTPPorts(s.Service)) == 0:
+		return nil // a route could not name a port: those that stand stay, and preflight says why
 	case d.Bare:
 		return s.virtualServices([]shift.Route{{Weight: v1alpha1.Whole}})
 	case len(d.Routes) > 0:
@@ -91,8 +95,11 @@ func (s Scope) destinations(port corev1.ServicePort, routes []shift.Route) []*ne
 // belong to nobody from then on.
 func (s Scope) unroute() []Step {
 	steps := []Step{{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(s.Template.Name)}}}
-	if len(s.Shift.Spec.Hosts) == 0 {
+	switch {
+	case len(s.Shift.Spec.Hosts) == 0:
 		return steps
+	case len(HTTPPorts(s.Service)) == 0:
+		return append(steps, Step{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(HostsName(s.Template.Name))}})
 	}
 	hosts := s.MakeHostsVirtualService([]shift.Route{{Weight: v1alpha1.Whole}})
 	hosts.ObjectMeta = s.disowned(hosts.Name)

@@ -8,7 +8,8 @@ import (
 	"github.com/sluice-dev/sluice/metrics/analysis"
 )
 
-// isolationScrapes is for how many scrapes an exposed candidate must see no traffic before its first weight.
+// isolationScrapes is for how many scrapes an exposed candidate must see no traffic before its first weight, and how many it takes to
+// say that a service has none at all.
 const isolationScrapes = 2
 
 // progress looks at a candidate in the one order that is safe: abort, supersede, pause, hold, gates, advance. Abort comes before
@@ -127,6 +128,8 @@ func (p *pass) waitForShare() bool {
 	case ok:
 		p.next.VerifiedSince = p.stamp()
 		return false
+	case s.Samples < isolationScrapes && s.Total == 0:
+		p.say(v1alpha1.ReasonVerifyingRoute, "measuring the share that %s gets at %s", p.next.Candidate, p.next.Weight)
 	case s.Total == 0:
 		p.say(v1alpha1.ReasonNoTraffic, "no requests reach the service; holding at %s until there is traffic to judge by", p.next.Weight)
 	default:

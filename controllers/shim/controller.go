@@ -114,8 +114,12 @@ func (r *Reconciler) reconcile(ctx context.Context, d *appsv1.Deployment, shift 
 // apply force-applies the named fields, and so releases those that are named no more.
 func (r *Reconciler) apply(ctx context.Context, d *appsv1.Deployment, shift *sluice.TrafficShift, fields Fields) error {
 	key := client.ObjectKeyFromObject(d)
-	if shift == nil {
-		// Server-side apply cannot say "only if there is none": a stale cache must not make us merge into somebody else's.
+	opts := []client.ApplyOption{client.FieldOwner(FieldManager)}
+	if shift != nil {
+		opts = append(opts, client.ForceOwnership)
+	} else {
+		// Server-side apply cannot say "only if there is none": a stale cache must not make us merge into somebody else's, and
+		// one that appears at this very moment is met without force.
 		live, err := get(ctx, r.Live, key)
 		if err != nil {
 			return err
@@ -125,7 +129,7 @@ func (r *Reconciler) apply(ctx context.Context, d *appsv1.Deployment, shift *slu
 		}
 	}
 	want := Desired(d, shift, fields)
-	err := r.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), client.ForceOwnership, client.FieldOwner(FieldManager))
+	err := r.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), opts...)
 	if apierrors.IsInvalid(err) {
 		return r.refuse(ctx, d, shift, refused(d, err))
 	}

@@ -75,6 +75,32 @@ func translateFile(t *testing.T, path string) []byte {
 	return got
 }
 
+// TestValues holds the table to the values that the admission policy of the chart is tested with, too.
+func TestValues(t *testing.T) {
+	raw, err := os.ReadFile("testdata/values.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var values map[string]struct{ Accepted, Refused []string }
+	if err := yaml.UnmarshalStrict(raw, &values); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range accepted() {
+		if v := values[strings.TrimPrefix(key, sluice.Prefix)]; v.Accepted == nil || v.Refused == nil {
+			t.Errorf("%s is not in the file", key)
+		}
+	}
+	for key, v := range values {
+		for i, value := range append(v.Accepted, v.Refused...) {
+			in := map[string]string{sluice.AnnotationStrategy: "canary"}
+			in[sluice.Prefix+key] = value
+			if _, errs := Translate(in); (len(errs) == 0) != (i < len(v.Accepted)) {
+				t.Errorf("%s=%q: %v", key, value, errs)
+			}
+		}
+	}
+}
+
 // TestTranslateNamesOnlyWhatIsWritten holds "only the fields that annotations name are applied" for every set of keys, and that
 // what Translate accepts is a spec that the API's own rules accept.
 func TestTranslateNamesOnlyWhatIsWritten(t *testing.T) {

@@ -136,12 +136,11 @@ func shown(ts *v1alpha1.TrafficShift, w *world, d shift.Decision) exporter.Shift
 	for _, v := range d.Verdicts {
 		s.Verdicts = append(s.Verdicts, exporter.Verdict{Gate: v.Gate, Value: v.Value, Limit: v.Limit, Outcome: string(v.Outcome)})
 	}
-	total := next.Gate.Candidate.Requests + next.Gate.Stable.Requests
-	add := func(name string, role exporter.Role, weight v1alpha1.Permille, c v1alpha1.Counts, measured bool) {
+	add := func(name string, role exporter.Role, weight v1alpha1.Permille, c v1alpha1.Counts, share int64, measured bool) {
 		v := exporter.Version{Name: name, Role: role, Weight: float64(weight) / float64(v1alpha1.Whole),
 			Share: exporter.Unknown, ErrorRate: exporter.Unknown, SlowRate: exporter.Unknown}
-		if measured && total > 0 {
-			v.Share = float64(c.Requests) / float64(total)
+		if measured && next.Share.Total > 0 {
+			v.Share = float64(share) / float64(next.Share.Total)
 		}
 		if measured && c.Requests > 0 {
 			v.ErrorRate = float64(c.Errors) / float64(c.Requests)
@@ -152,13 +151,13 @@ func shown(ts *v1alpha1.TrafficShift, w *world, d shift.Decision) exporter.Shift
 		s.Versions = append(s.Versions, v)
 	}
 	if next.Stable != "" {
-		add(next.Stable, exporter.Stable, v1alpha1.Whole-next.Weight, next.Gate.Stable, next.Weight > 0)
+		add(next.Stable, exporter.Stable, v1alpha1.Whole-next.Weight, next.Gate.Stable, next.Share.Total-next.Share.Candidate, next.Weight > 0)
 	}
 	if next.Candidate != "" {
-		add(next.Candidate, exporter.Candidate, next.Weight, next.Gate.Candidate, next.Weight > 0)
+		add(next.Candidate, exporter.Candidate, next.Weight, next.Gate.Candidate, next.Share.Candidate, next.Weight > 0)
 	}
 	for _, out := range next.Retiring {
-		add(out.Version, exporter.Retiring, 0, v1alpha1.Counts{}, false)
+		add(out.Version, exporter.Retiring, 0, v1alpha1.Counts{}, 0, false)
 	}
 	return s
 }

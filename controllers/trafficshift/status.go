@@ -61,13 +61,12 @@ func statusOf(ts *v1alpha1.TrafficShift, w *world, d shift.Decision) v1alpha1.Tr
 	return status
 }
 
-// observedWeight is the share that was measured at the present weight.
+// observedWeight is the share that was measured since the present weight settled.
 func observedWeight(s v1alpha1.State) string {
-	total := s.Gate.Candidate.Requests + s.Gate.Stable.Requests
-	if total == 0 {
+	if s.Share.Total == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.1f%%", 100*float64(s.Gate.Candidate.Requests)/float64(total))
+	return fmt.Sprintf("%.1f%%", 100*float64(s.Share.Candidate)/float64(s.Share.Total))
 }
 
 // scaleOf answers the scale subresource: the pods of the versions that carry weight.

@@ -311,7 +311,7 @@ func TestWithoutMutatingPoliciesNoneIsMade(t *testing.T) {
 	}
 }
 
-// TestCopies holds that the chart's copies are those that `make manifests` makes.
+// TestCopies holds that the chart's copies are those that `make generate` makes.
 func TestCopies(t *testing.T) {
 	for from, to := range map[string]string{"crd": "files/crd", "dashboards": "files/dashboards"} {
 		want, got := read(t, filepath.Join(manifests, from)), read(t, filepath.Join(path, to))
@@ -319,7 +319,7 @@ func TestCopies(t *testing.T) {
 			t.Errorf("nothing in %s", from)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s differs from %s, run `make manifests`:\n%s", to, from, diff)
+			t.Errorf("%s differs from %s, run `make generate`:\n%s", to, from, diff)
 		}
 	}
 }

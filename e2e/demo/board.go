@@ -95,7 +95,7 @@ func (b *board) print(rows []row) {
 			continue
 		}
 		b.said[r.service] = key
-		_, _ = fmt.Fprintf(b.out, "%6s  %-10s %-11s step %-4s weight %-5s observed %-6s errors %-13s requests %-6d failures %-3d %s\n",
+		_, _ = fmt.Fprintf(b.out, "%6s  %-19s %-11s step %-4s weight %-5s observed %-6s errors %-13s requests %-6d failures %-3d %s\n",
 			clock(time.Since(b.began)), r.service, r.phase, r.step, r.weight, r.observed, r.errors, r.requests, r.failures, r.why)
 	}
 }

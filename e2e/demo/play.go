@@ -16,6 +16,14 @@ import (
 	"github.com/sluice-dev/sluice/e2e/scene"
 )
 
+// microAPI and kubia are the Deployments of the two examples, and of their TrafficShifts.
+const (
+	microAPI = "micro-api"
+	kubia    = "kubia-deploy-canary"
+)
+
+var names = []string{microAPI, kubia}
+
 // rate is how many requests a second each client sends: enough to judge by, little for two cores.
 const rate = 40
 
@@ -31,11 +39,13 @@ type demo struct {
 
 // service is one of the two, with its clients and its weights over time.
 type service struct {
-	name    string
-	clients map[string]*load.Source
-	weights []point
-	last    *v1alpha1.TrafficShift
-	acts    []act
+	name string
+	// url is the Service's own, host the external one.
+	url, host string
+	clients   map[string]*load.Source
+	weights   []point
+	last      *v1alpha1.TrafficShift
+	acts      []act
 }
 
 // point is a weight that was seen for the first time.
@@ -60,19 +70,19 @@ func (d *demo) play(ctx context.Context) error {
 		return err
 	}
 	d.services = map[string]*service{
-		"micro-api": {name: "micro-api", clients: map[string]*load.Source{}, acts: []act{
+		microAPI: {name: microAPI, url: "http://micro-api.shop.svc.cluster.local:19090/", host: "micro-api.example.com", clients: map[string]*load.Source{}, acts: []act{
 			{title: "micro-api 1.3", image: "micro-api:1.3", version: "v2", want: scene.Stable("v2"), reasons: []string{v1alpha1.ReasonPromoted}},
 		}},
-		"kubia": {name: "kubia", clients: map[string]*load.Source{}, acts: []act{
+		kubia: {name: kubia, url: "http://kubia.shop.svc.cluster.local/", host: "kubia.example.com", clients: map[string]*load.Source{}, acts: []act{
 			{title: "kubia v3", image: "kubia:v3", version: "v2", want: scene.Rejected("v2"), reasons: []string{v1alpha1.ReasonCandidateUnstable}},
 			{title: "kubia v3-users", image: "kubia:v3-users", version: "v3", want: scene.Rejected("v3"),
 				reasons: []string{v1alpha1.ReasonErrorRate, v1alpha1.ReasonErrorRateVsStable}},
 			{title: "kubia v4", image: "kubia:v4", version: "v4", want: scene.Stable("v4"), reasons: []string{v1alpha1.ReasonPromoted}},
 		}},
 	}
-	for _, name := range []string{"micro-api", "kubia"} {
-		d.say("kubectl apply -f examples/" + name)
-		if err := d.Apply(ctx, "examples/"+name); err != nil {
+	for _, folder := range []string{"examples/micro-api", "examples/kubia"} {
+		d.say("kubectl apply -f " + folder)
+		if err := d.Apply(ctx, folder); err != nil {
 			return err
 		}
 	}
@@ -133,10 +143,10 @@ func (d *demo) startClient(ctx context.Context, s *service, kind string) error {
 	var err error
 	if kind == "in the mesh" {
 		if err = d.awaitPods(ctx, s.name); err == nil {
-			source, err = d.Within(ctx, s.name+"-client", d.url(s.name), rate)
+			source, err = d.Within(ctx, s.name+"-client", s.url, rate)
 		}
 	} else {
-		source, err = d.Through(ctx, s.name+".example.com", rate)
+		source, err = d.Through(ctx, s.host, rate)
 	}
 	if err != nil {
 		return err
@@ -146,12 +156,6 @@ func (d *demo) startClient(ctx context.Context, s *service, kind string) error {
 	defer d.mu.Unlock()
 	s.clients[kind] = source
 	return nil
-}
-
-// url is the Service's own, as its manifest has it.
-func (d *demo) url(name string) string {
-	port := map[string]int{"micro-api": 19090, "kubia": 80}[name]
-	return fmt.Sprintf("http://%s.%s.svc.cluster.local:%d/", name, scene.Shop, port)
 }
 
 func (d *demo) awaitPods(ctx context.Context, name string) error {
@@ -200,7 +204,7 @@ func (d *demo) watch(ctx context.Context) {
 		case <-ticker.C:
 		}
 		var rows []row
-		for _, name := range []string{"micro-api", "kubia"} {
+		for _, name := range names {
 			ts, err := d.Shift(ctx, name)
 			if err != nil || ts == nil {
 				continue
@@ -219,13 +223,21 @@ func (d *demo) see(s *service, ts *v1alpha1.TrafficShift) row {
 	if version == "" {
 		version, weight = ts.Status.Stable, "100%"
 	}
-	if n := len(s.weights); version != "" && (n == 0 || s.weights[n-1].version != version || s.weights[n-1].weight != weight) {
-		s.weights = append(s.weights, point{time.Now(), version, weight})
+	if n := len(s.weights); n > 0 && s.weights[n-1].version != version && s.weights[n-1].version == ts.Status.Rejected {
+		s.point(ts.Status.Rejected, "0%") // it may be back at 0, and gone, between two looks
 	}
+	s.point(version, weight)
 	requests, failures := 0, 0
 	for _, c := range s.clients {
 		r := c.Report()
 		requests, failures = requests+r.Total, failures+r.Failed
 	}
 	return rowOf(ts, requests, failures)
+}
+
+// point keeps a weight that is new.
+func (s *service) point(version, weight string) {
+	if n := len(s.weights); version != "" && (n == 0 || s.weights[n-1].version != version || s.weights[n-1].weight != weight) {
+		s.weights = append(s.weights, point{time.Now(), version, weight})
+	}
 }

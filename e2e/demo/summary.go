@@ -18,16 +18,16 @@ const badVersion = "v3-users"
 func (d *demo) summary(out io.Writer) error {
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format, args...) }
 	p("\nWeights over time\n")
-	for _, name := range []string{"micro-api", "kubia"} {
-		p("  %-10s %s\n", name, d.timeline(d.services[name]))
+	for _, name := range names {
+		p("  %-19s %s\n", name, d.timeline(d.services[name]))
 	}
 	p("\nWhat clients saw\n")
 	var problems []error
-	for _, name := range []string{"micro-api", "kubia"} {
+	for _, name := range names {
 		s := d.services[name]
 		for _, kind := range []string{"in the mesh", "at the gateway"} {
 			if c, ok := s.clients[kind]; ok {
-				p("  %-10s %-15s %s\n", name, kind, phases(c.Report()))
+				p("  %-19s %-15s %s\n", name, kind, phases(c.Report()))
 			}
 		}
 		problems = append(problems, d.check(s)...)
@@ -94,7 +94,7 @@ func (d *demo) check(s *service) []error {
 
 // reaction tells how long the bad image was in front of users.
 func (d *demo) reaction() string {
-	s := d.services["kubia"]
+	s := d.services[kubia]
 	var first, last time.Time
 	failed := 0
 	for _, c := range s.clients {
@@ -114,7 +114,7 @@ func (d *demo) reaction() string {
 		return "kubia v3-users: no client saw a bad answer"
 	}
 	for _, w := range s.weights {
-		if w.version != "v3" && w.at.After(first) || w.version == "v3" && w.weight == "0%" && w.at.After(first) {
+		if w.version == "v3" && w.weight == "0%" && w.at.After(first) {
 			return fmt.Sprintf("kubia v3-users: weight 0 in %.1f s after its first bad answer, last answer after %.1f s, %d bad answers in all",
 				w.at.Sub(first).Seconds(), last.Sub(first).Seconds(), failed)
 		}

@@ -16,8 +16,9 @@ import (
 	"github.com/sluice-dev/sluice/e2e/lab/ports"
 )
 
-// prometheusConfig scrapes every second what the two files list. Series of the data plane keep the labels they come with, as
-// a scrape of every pod would give them; the others get theirs from the list.
+// prometheusConfig scrapes every second what the two files list. Series keep the labels they come with, as a scrape of every pod
+// and the chart's monitors give them: the controller's carry the namespace of their shift, not its own. What they lack they get
+// from the list.
 const prometheusConfig = `global:
   scrape_interval: 1s
   scrape_timeout: 1s
@@ -28,6 +29,7 @@ scrape_configs:
   file_sd_configs:
   - files: ["%[1]s/data-plane.json"]
 - job_name: others
+  honor_labels: true
   file_sd_configs:
   - files: ["%[1]s/others.json"]
 `

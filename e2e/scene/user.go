@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -163,5 +164,24 @@ func (s *Scene) Within(ctx context.Context, client, url string, rate float64) (*
 	if err != nil {
 		return nil, fmt.Errorf("starting the sidecar of %s: %w", client, err)
 	}
+	if err := answers(ctx, sidecar, url); err != nil {
+		return nil, err
+	}
 	return load.Start(ctx, load.Config{URL: url, Transport: sidecar, Rate: rate, For: time.Hour})
+}
+
+// answers waits until a client's mesh has heard of the service: before that there is nothing to lose a request of.
+func answers(ctx context.Context, transport http.RoundTripper, url string) error {
+	return await(ctx, time.Minute, url+" to answer", func(ctx context.Context) (bool, string, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return false, "", err
+		}
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			return false, err.Error(), nil
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusOK, resp.Status, nil
+	})
 }

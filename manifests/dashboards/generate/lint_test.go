@@ -28,7 +28,7 @@ func TestGenerated(t *testing.T) {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(string(want), string(got)); diff != "" {
-			t.Errorf("%s is not what this folder generates, run `make manifests` (-file +generated):\n%s", name, diff)
+			t.Errorf("%s is not what this folder generates, run `make generate` (-file +generated):\n%s", name, diff)
 		}
 	}
 }

@@ -1,0 +1,220 @@
+package v1alpha1
+
+import (
+	"encoding/json"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/yaml"
+)
+
+// A spec that never met an API server must mean the same as one that did.
+func TestDefaultGivesWhatTheSchemaGives(t *testing.T) {
+	raw, err := os.ReadFile("../../manifests/crd/sluice.dev_trafficshifts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var crd apiextensionsv1.CustomResourceDefinition
+	if err := yaml.Unmarshal(raw, &crd); err != nil {
+		t.Fatal(err)
+	}
+	defaults := map[string]json.RawMessage{}
+	for name, p := range crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["spec"].Properties {
+		if p.Default != nil {
+			defaults[name] = p.Default.Raw
+		}
+	}
+	text, err := json.Marshal(defaults)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got TrafficShiftSpec
+	if err := json.Unmarshal(text, &want); err != nil {
+		t.Fatal(err)
+	}
+	got.Default()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("a spec with nothing in it (-schema +Default):\n%s", diff)
+	}
+}
+
+func TestDefaultLeavesWhatIsSaid(t *testing.T) {
+	zero, one := metav1.Duration{}, int32(1)
+	said := TrafficShiftSpec{
+		Strategy: StrategyCanary, Steps: ladder("100"), Hold: &zero, MaxErrorRate: "0%", MinRequests: &one,
+		Deadline: &metav1.Duration{Duration: time.Second}, Bake: &zero,
+	}
+	got := *said.DeepCopy()
+	got.Default()
+	if diff := cmp.Diff(said, got); diff != "" {
+		t.Errorf("Default changed what was said (-said +got):\n%s", diff)
+	}
+}
+
+func ladder(weights ...string) []Step {
+	var steps []Step
+	for _, w := range weights {
+		steps = append(steps, Step{Weight: intstr.Parse(w)})
+	}
+	return steps
+}
+
+func TestValidateNamesTheField(t *testing.T) {
+	negative := &metav1.Duration{Duration: -time.Second}
+	tests := map[string]struct {
+		change func(*TrafficShiftSpec)
+		want   []string
+	}{
+		"Defaults":              {func(*TrafficShiftSpec) {}, nil},
+		"Strategy":              {func(s *TrafficShiftSpec) { s.Strategy = "rolling" }, []string{"spec.strategy"}},
+		"OneStep":               {func(s *TrafficShiftSpec) { s.Steps = ladder("100") }, nil},
+		"FineSteps":             {func(s *TrafficShiftSpec) { s.Steps = ladder("0.5", "1%", "100") }, nil},
+		"NotRising":             {func(s *TrafficShiftSpec) { s.Steps = ladder("20", "20", "100") }, []string{"spec.steps[1].weight"}},
+		"Falling":               {func(s *TrafficShiftSpec) { s.Steps = ladder("50", "20", "100") }, []string{"spec.steps[1].weight"}},
+		"Zero":                  {func(s *TrafficShiftSpec) { s.Steps = ladder("0", "100") }, []string{"spec.steps[0].weight"}},
+		"TooMuch":               {func(s *TrafficShiftSpec) { s.Steps = ladder("5", "500", "100") }, []string{"spec.steps[1].weight"}},
+		"Negative":              {func(s *TrafficShiftSpec) { s.Steps = ladder("-5", "100") }, []string{"spec.steps[0].weight"}},
+		"TooFine":               {func(s *TrafficShiftSpec) { s.Steps = ladder("0.05", "100") }, []string{"spec.steps[0].weight"}},
+		"EndsBelow100":          {func(s *TrafficShiftSpec) { s.Steps = ladder("5", "50") }, []string{"spec.steps"}},
+		"NoSteps":               {func(s *TrafficShiftSpec) { s.Steps = nil }, []string{"spec.steps"}},
+		"ErrorRate":             {func(s *TrafficShiftSpec) { s.MaxErrorRate = "lots" }, []string{"spec.maxErrorRate"}},
+		"ErrorRateFinerThan0.1": {func(s *TrafficShiftSpec) { s.MaxErrorRate = "0.01%" }, nil},
+		"Latency":               {func(s *TrafficShiftSpec) { s.MaxLatency = limit("99", time.Second) }, nil},
+		"LatencyPercentile0":    {func(s *TrafficShiftSpec) { s.MaxLatency = limit("0", time.Second) }, []string{"spec.maxLatency.percentile"}},
+		"LatencyPercentile100":  {func(s *TrafficShiftSpec) { s.MaxLatency = limit("100", time.Second) }, []string{"spec.maxLatency.percentile"}},
+		"LatencyPercentileText": {func(s *TrafficShiftSpec) { s.MaxLatency = limit("p99", time.Second) }, []string{"spec.maxLatency.percentile"}},
+		"LatencyBelow0":         {func(s *TrafficShiftSpec) { s.MaxLatency = limit("99", 0) }, []string{"spec.maxLatency.below"}},
+		"NoRequests":            {func(s *TrafficShiftSpec) { s.MinRequests = new(int32) }, []string{"spec.minRequests"}},
+		"GatewaysWithoutHosts":  {func(s *TrafficShiftSpec) { s.Gateways = []string{"a/b"} }, []string{"spec.hosts"}},
+		"NegativeHold":          {func(s *TrafficShiftSpec) { s.Hold = negative }, []string{"spec.hold"}},
+		"NegativeBake":          {func(s *TrafficShiftSpec) { s.Bake = negative }, []string{"spec.bake"}},
+		"NoDeadline":            {func(s *TrafficShiftSpec) { s.Deadline = &metav1.Duration{} }, []string{"spec.deadline"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			var s TrafficShiftSpec
+			s.Default()
+			tc.change(&s)
+			var got []string
+			for _, err := range s.Validate(field.NewPath("spec")) {
+				got = append(got, err.Field)
+				if strings.HasSuffix(err.Error(), ": ") {
+					t.Errorf("%v does not say what is accepted", err)
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("refused fields (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func limit(percentile string, below time.Duration) *LatencyLimit {
+	return &LatencyLimit{Percentile: percentile, Below: metav1.Duration{Duration: below}}
+}
+
+// The state is decided on as a copy: what a pass does to it must never reach the object that it was read from.
+func TestDeepCopyOfStateSharesNothing(t *testing.T) {
+	var s State
+	fill(reflect.ValueOf(&s).Elem())
+	before, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.DeepCopy()
+	if diff := cmp.Diff(s, *c); diff != "" {
+		t.Fatalf("the copy is another (-original +copy):\n%s", diff)
+	}
+	scribble(reflect.ValueOf(c).Elem())
+	after, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(before), string(after)); diff != "" {
+		t.Errorf("writing to the copy changed the original:\n%s", diff)
+	}
+}
+
+// A state must come back from the API server as it was written, or a restart would decide on another one.
+func TestStateComesBackFromJSON(t *testing.T) {
+	var s, got State
+	fill(reflect.ValueOf(&s).Elem())
+	raw, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(raw, &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(s, got); diff != "" {
+		t.Errorf("the state came back otherwise (-written +read):\n%s", diff)
+	}
+	if raw, err = json.Marshal(TrafficShiftStatus{}); err != nil || strings.Contains(string(raw), "state") {
+		t.Errorf("an empty state is written %s, %v; want it left out", raw, err)
+	}
+}
+
+var someTime = time.Date(2026, 11, 1, 12, 0, 0, 123456000, time.Local) // to the microsecond, which is what a MicroTime keeps
+
+// fill gives every field a value that is not its zero.
+func fill(v reflect.Value) {
+	switch v.Interface().(type) {
+	case metav1.MicroTime:
+		v.Set(reflect.ValueOf(metav1.NewMicroTime(someTime)))
+		return
+	case metav1.Duration:
+		v.Set(reflect.ValueOf(metav1.Duration{Duration: time.Minute}))
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem())
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		for i := range v.Len() {
+			fill(v.Index(i))
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i))
+		}
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Int32, reflect.Int64:
+		v.SetInt(7)
+	case reflect.Bool:
+		v.SetBool(true)
+	default:
+		panic("fill does not know " + v.Kind().String())
+	}
+}
+
+// scribble writes over everything that can be reached through a pointer or a slice.
+func scribble(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		scribble(v.Elem())
+		v.Elem().SetZero()
+	case reflect.Slice:
+		for i := range v.Len() {
+			scribble(v.Index(i))
+			v.Index(i).SetZero()
+		}
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[metav1.MicroTime]() {
+			return
+		}
+		for i := range v.NumField() {
+			scribble(v.Field(i))
+		}
+	}
+}

@@ -1,0 +1,100 @@
+// Package testenv is an API server for tests that hold wiring against the real thing: etcd and kube-apiserver with the CRDs of Sluice
+// and of Istio, and nothing that acts on them. What a controller of Kubernetes would do, the test does.
+package testenv
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-logr/logr"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+)
+
+var environment = &envtest.Environment{ErrorIfCRDPathMissing: true}
+
+// start is the one API server of a test binary, made by the first test that needs it.
+var start = sync.OnceValues(func() (*rest.Config, error) {
+	log.SetLogger(logr.Discard())
+	paths, err := crdPaths()
+	if err != nil {
+		return nil, err
+	}
+	environment.CRDDirectoryPaths = paths
+	return environment.Start()
+})
+
+// Main runs the tests and stops the API server, if any of them has started it. It belongs in TestMain.
+func Main(m *testing.M) {
+	code := m.Run()
+	if environment.Config != nil {
+		if err := environment.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "stopping the API server:", err)
+		}
+	}
+	os.Exit(code)
+}
+
+// Namespace returns a client and the name of a namespace that the test has for itself. It skips the test where there is nothing to
+// start an API server from.
+func Namespace(t *testing.T) (client.WithWatch, string) {
+	t.Helper()
+	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
+		t.Skip("KUBEBUILDER_ASSETS is not set: it names the folder with etcd and kube-apiserver (make test sets it)")
+	}
+	config, err := start()
+	if err != nil {
+		t.Fatalf("starting the API server: %v", err)
+	}
+	c, err := client.NewWithWatch(config, client.Options{Scheme: Scheme()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "shop-"}}
+	if err := c.Create(t.Context(), ns); err != nil {
+		t.Fatal(err)
+	}
+	return c, ns.Name
+}
+
+// Scheme knows every type that Sluice reads or writes.
+func Scheme() *apiruntime.Scheme {
+	s := apiruntime.NewScheme()
+	for _, add := range []func(*apiruntime.Scheme) error{clientgoscheme.AddToScheme, networkingv1.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(s); err != nil { // the types are compiled in
+			panic(err)
+		}
+	}
+	return s
+}
+
+// crdPaths are Sluice's CRDs in this repository, and Istio's in the module that this one is built with.
+func crdPaths() ([]string, error) {
+	_, self, _, ok := runtime.Caller(0)
+	if !ok {
+		return nil, fmt.Errorf("the file of this package is not known")
+	}
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "istio.io/api").Output()
+	if err != nil {
+		return nil, fmt.Errorf("finding the module istio.io/api: %w", err)
+	}
+	return []string{
+		filepath.Join(filepath.Dir(self), "..", "..", "..", "manifests", "crd"),
+		filepath.Join(strings.TrimSpace(string(out)), "kubernetes", "customresourcedefinitions.gen.yaml"),
+	}, nil
+}

@@ -1,0 +1,129 @@
+package plan_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	networking "istio.io/api/networking/v1alpha3"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/plan"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files; commit only a difference that you can explain")
+
+// scenario is one *.in.yaml: a world and what is asked of it.
+type scenario struct {
+	Deployment      appsv1.Deployment
+	Service         corev1.Service
+	Made            bool // in place of service: none selects the pods
+	Host            string
+	GatewaySelector map[string]string
+	Spec            v1alpha1.TrafficShiftSpec
+	Policy          *networking.TrafficPolicy
+	Records         map[string]recorded
+	Desired         shift.Desired
+}
+
+// recorded is a version's record, told by what tells it from the live template.
+type recorded struct {
+	Image, Verdict string
+	Labels         map[string]string
+}
+
+// TestGolden compares the whole plan of each scenario, objects and order, with its *.out.yaml.
+func TestGolden(t *testing.T) {
+	inputs, err := filepath.Glob("testdata/*.in.yaml")
+	if err != nil || len(inputs) == 0 {
+		t.Fatalf("finding scenarios: %v, %d found", err, len(inputs))
+	}
+	for _, in := range inputs {
+		t.Run(strings.TrimSuffix(filepath.Base(in), ".in.yaml"), func(t *testing.T) {
+			s := load(t, in)
+			p, err := plan.For(s.scope(t), s.Desired)
+			if err != nil {
+				t.Fatalf("planning: %v", err)
+			}
+			got, out := render(t, p), strings.TrimSuffix(in, ".in.yaml")+".out.yaml"
+			if *update {
+				if err := os.WriteFile(out, got, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			want, err := os.ReadFile(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("the plan has changed (-want +got); if that is meant, run the test with -update:\n%s", diff)
+			}
+		})
+	}
+}
+
+func load(t *testing.T, file string) scenario {
+	t.Helper()
+	var s scenario
+	for _, f := range []string{filepath.Join("testdata", "base.yaml"), file} {
+		raw, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := yaml.UnmarshalStrict(raw, &s); err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+	}
+	return s
+}
+
+func (s scenario) scope(t *testing.T) plan.Scope {
+	t.Helper()
+	spec := s.Spec
+	spec.Default()
+	scope := plan.Scope{
+		Shift:    &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Name: s.Deployment.Name, Namespace: s.Deployment.Namespace}, Spec: spec},
+		Template: &s.Deployment, Service: &s.Service, Host: s.Host, Policy: s.Policy, GatewaySelector: s.GatewaySelector,
+		Records: map[string]*appsv1.ControllerRevision{},
+	}
+	for version, r := range s.Records {
+		template := s.Deployment.Spec.Template.DeepCopy()
+		template.Spec.Containers[0].Image = r.Image
+		for k, v := range r.Labels {
+			template.Labels[k] = v
+		}
+		scope.Records[version] = scope.MakeRecord(version, *template, "kubectl", r.Verdict)
+	}
+	if s.Made {
+		scope.Made, scope.Service = true, scope.MakeService()
+	}
+	return scope
+}
+
+// render writes a plan as one YAML document for each step, under its group and verb.
+func render(t *testing.T, p plan.Plan) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	for _, group := range p {
+		fmt.Fprintf(&b, "### %s\n", group.Name)
+		for _, step := range group.Steps {
+			raw, err := yaml.Marshal(step.Object)
+			if err != nil {
+				t.Fatalf("%s: %v", step, err)
+			}
+			fmt.Fprintf(&b, "--- # %s\n%s", step, raw)
+		}
+	}
+	return b.Bytes()
+}

@@ -1,0 +1,125 @@
+package shim
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	sluice "github.com/sluice-dev/sluice/api/v1alpha1"
+)
+
+// examples returns the objects of each folder of examples/ in the order in which kubectl apply -f takes them.
+func examples(t *testing.T) map[string][]*unstructured.Unstructured {
+	t.Helper()
+	files, err := filepath.Glob("../../examples/*/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	all := map[string][]*unstructured.Unstructured{}
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, doc := range strings.Split(string(raw), "\n---\n") {
+			u := &unstructured.Unstructured{}
+			if err := yaml.UnmarshalStrict([]byte(doc), &u.Object); err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			name := filepath.Base(filepath.Dir(file))
+			all[name] = append(all[name], u)
+		}
+	}
+	return all
+}
+
+func TestExamplesAreAccepted(t *testing.T) {
+	for name, objects := range examples(t) {
+		shifts := 0
+		for i, u := range objects {
+			if (u.GetKind() == "Namespace") != (i == 0) {
+				t.Errorf("%s: the Namespace comes first, or kubectl apply -f fails for what is in it", name)
+			}
+			if u.GetKind() != "Deployment" {
+				continue
+			}
+			if fields, errs := Translate(u.GetAnnotations()); len(errs) > 0 || fields == nil {
+				t.Errorf("%s: %v", name, errs)
+			}
+			shifts++
+		}
+		if shifts == 0 {
+			t.Errorf("%s has no annotated Deployment", name)
+		}
+	}
+}
+
+// TestExamplesMakeTheirTrafficShift applies each folder, forwards and backwards, and expects one TrafficShift with what the
+// annotations say and what the folder's own TrafficShift adds.
+func TestExamplesMakeTheirTrafficShift(t *testing.T) {
+	for name, objects := range examples(t) {
+		for _, order := range []string{"forwards", "backwards"} {
+			t.Run(name+" "+order, func(t *testing.T) {
+				c := start(t)
+				for i := range objects {
+					if order == "backwards" {
+						i = len(objects) - 1 - i
+					}
+					c.applyExample(objects[i].DeepCopy())
+				}
+				c.checkExample(objects)
+			})
+		}
+	}
+}
+
+func (c *cluster) applyExample(u *unstructured.Unstructured) {
+	c.Helper()
+	if u.GetKind() == "Namespace" {
+		return // the test has its own
+	}
+	u.SetNamespace(c.ns)
+	if err := c.Apply(c.Context(), client.ApplyConfigurationFromUnstructured(u), client.FieldOwner("kubectl")); err != nil {
+		c.Fatal(err)
+	}
+}
+
+func (c *cluster) checkExample(objects []*unstructured.Unstructured) {
+	c.Helper()
+	policy := "false"
+	key := client.ObjectKey{Namespace: c.ns}
+	for _, u := range objects {
+		switch u.GetKind() {
+		case "Deployment":
+			key.Name = u.GetName()
+		case "TrafficShift":
+			policy = "true"
+		}
+	}
+	c.want("owned true, hosts true, replicas true, policy "+policy, func() string {
+		s, err := get(c.Context(), c, key)
+		if err != nil || s == nil {
+			return "none"
+		}
+		return strings.Join([]string{
+			"owned " + yes(metav1.GetControllerOf(s) != nil),
+			"hosts " + yes(len(s.Spec.Hosts) == 1),
+			"replicas " + yes(s.Spec.Replicas != nil && *s.Spec.Replicas == 3 && s.Annotations[sluice.AnnotationLastWish] == "3"),
+			"policy " + yes(s.Spec.TrafficPolicy != nil),
+		}, ", ")
+	})
+	c.stays("", c.reasons)
+}
+
+func yes(b bool) string {
+	if b {
+		return "true"
+	}
+	return "false"
+}

@@ -1,0 +1,214 @@
+// Package e2e holds what Sluice promises to what it does: the built controller, installed from its chart, in a lab. One file per
+// promise; all of them share one scene.
+package e2e
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/e2e/lab"
+	"github.com/sluice-dev/sluice/e2e/scene"
+)
+
+var keep = flag.Bool("keep", false, "leave the lab's files behind, for reading logs")
+
+// shared is the one scene of this test binary.
+var shared struct {
+	once  sync.Once
+	ctx   context.Context
+	scene *scene.Scene
+	err   error
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	lab.Quiet()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	shared.ctx = ctx
+	code := m.Run()
+	if shared.scene != nil {
+		shared.scene.Stop()
+	}
+	stop()
+	os.Exit(code)
+}
+
+// stage returns the scene that all tests share: a lab with the controller installed, and the namespace of the examples. The first
+// test that asks for it opens it.
+func stage(t *testing.T) *scene.Scene {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts a lab, which -short leaves out")
+	}
+	shared.once.Do(func() { shared.scene, shared.err = open(shared.ctx) })
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	t.Cleanup(func() {
+		if err := shared.scene.Err(); err != nil {
+			t.Error(err)
+		}
+	})
+	return shared.scene
+}
+
+// shop is where the tests' services live: in the mesh, and granted their hosts.
+const shop = `
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: ` + scene.Shop + `
+  labels: {istio-injection: enabled}
+  annotations: {sluice.dev/allowed-hosts: "*.example.com"}
+`
+
+func open(ctx context.Context) (*scene.Scene, error) {
+	s, err := scene.Open(ctx, scene.Options{Keep: *keep, Progress: func(line string) { fmt.Fprintln(os.Stderr, line) }})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.ApplyYAML(ctx, []byte(shop)); err != nil {
+		s.Stop()
+		return nil, err
+	}
+	if err := s.Install(ctx, s.Values()); err != nil {
+		s.Stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+// quick are a service's settings: a shift that takes seconds, with everything in it that one of an hour has. What a test says
+// itself comes after, and wins.
+var quick = []string{
+	"strategy=canary", "steps=5,50,100", "hold=3s", "bake=3s", "min-requests=20", "deadline=1m",
+}
+
+// manifest is what a user would write: a Deployment of the lab's own application and its Service.
+const manifest = `
+apiVersion: v1
+kind: Service
+metadata: {name: NAME, namespace: SHOP}
+spec:
+  selector: {app: NAME}
+  ports:
+  - {name: http, port: 80, targetPort: 8080}
+  - {name: grpc, port: 7070, targetPort: 8080}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: NAME, namespace: SHOP}
+spec:
+  replicas: 2
+  minReadySeconds: 1
+  selector: {matchLabels: {app: NAME}}
+  template:
+    metadata: {labels: {app: NAME}}
+    spec:
+      containers:
+      - name: app
+        image: registry.example.com/lab/app:1
+        env: [{name: VERSION, value: v1}]
+        ports: [{containerPort: 8080}]
+        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+`
+
+// service deploys a service with two pods that answer as version "v1", at NAME.example.com through the gateway and at
+// http://NAME.shop.svc.cluster.local and its port 7070 (gRPC) inside the mesh, and returns when Sluice has adopted it. Annotations
+// are "key=value", without the prefix of their keys; no value leaves one of the quick settings out. The service goes with the test.
+func service(t *testing.T, s *scene.Scene, name string, annotations ...string) {
+	t.Helper()
+	deploy(t, s, name, annotations...)
+	await(t, s, name, "to be adopted", scene.Stable("v1"))
+}
+
+// deploy is service without the wait.
+func deploy(t *testing.T, s *scene.Scene, name string, annotations ...string) {
+	t.Helper()
+	text := strings.NewReplacer("NAME", name, "SHOP", scene.Shop).Replace(manifest)
+	if err := s.ApplyYAML(t.Context(), []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { leave(t, s, name) })
+	wanted := map[string]string{v1alpha1.AnnotationHosts: name + ".example.com"}
+	for _, a := range append(append([]string{}, quick...), annotations...) {
+		key, value, _ := strings.Cut(a, "=")
+		wanted[v1alpha1.Prefix+key] = value
+	}
+	if err := s.Annotate(t.Context(), deployment(name), wanted); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// release changes the annotated Deployment's template as kubectl set env does: the application answers as version from then on,
+// and otherwise behaves as env ("ERROR_RATE=0.3") says.
+func release(t *testing.T, s *scene.Scene, name, version string, env ...string) {
+	t.Helper()
+	d := deployment(name)
+	if err := s.Client.Get(t.Context(), client.ObjectKeyFromObject(d), d); err != nil {
+		t.Fatal(err)
+	}
+	was := d.DeepCopy()
+	app := &d.Spec.Template.Spec.Containers[0]
+	app.Env = nil
+	for _, e := range append([]string{"VERSION=" + version}, env...) {
+		key, value, _ := strings.Cut(e, "=")
+		app.Env = append(app.Env, corev1.EnvVar{Name: key, Value: value})
+	}
+	if err := s.Client.Patch(t.Context(), d, client.MergeFrom(was), client.FieldOwner("kubectl")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// patience is how long any one wait of a test may take: several quick shifts, on a machine that does other things too.
+const patience = 3 * time.Minute
+
+// await waits for a shift to be as cond wants it, and fails the test with what stood in the way.
+func await(t *testing.T, s *scene.Scene, name, what string, cond func(*v1alpha1.TrafficShift) bool) *v1alpha1.TrafficShift {
+	t.Helper()
+	ts, err := s.Await(t.Context(), patience, name, what, cond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ts
+}
+
+// leave removes a service. Of one whose test failed it tells first where it stood.
+func leave(t *testing.T, s *scene.Scene, name string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // the test's own context has ended
+	defer cancel()
+	if ts, err := s.Shift(ctx, name); t.Failed() && err == nil && ts != nil {
+		t.Logf("%s: %s %s, weight %q, observed %q: %s (logs, with -keep: %s)",
+			name, ts.Status.Phase, ts.Status.State.Stage, ts.Status.Weight, ts.Status.ObservedWeight, ts.Status.Message, s.LogDir)
+	}
+	gone := []client.Object{deployment(name), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: scene.Shop, Name: name}}}
+	for _, o := range gone {
+		if err := client.IgnoreNotFound(s.Client.Delete(ctx, o)); err != nil && s.Err() == nil {
+			t.Errorf("removing %s: %v", name, err)
+		}
+	}
+}
+
+func deployment(name string) *appsv1.Deployment {
+	return &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: scene.Shop, Name: name}}
+}
+
+// inShop is the key of an object of the shop.
+func inShop(name string) types.NamespacedName {
+	return types.NamespacedName{Namespace: scene.Shop, Name: name}
+}

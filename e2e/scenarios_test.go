@@ -1,0 +1,179 @@
+package e2e
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/e2e/lab/load"
+	"github.com/sluice-dev/sluice/e2e/scene"
+)
+
+// registry is where the examples' images are from.
+const registry = "docker.io/sluice-dev/"
+
+// TestMicroAPI is scenario 1, from the files that the README of examples/micro-api has a user apply. README: "its VirtualService weight
+// rises from 0 to 100 in steps, each step earned", and "hands one service back without losing a request".
+func TestMicroAPI(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	const name, v1, v2 = "micro-api", "1.1", "1.3"
+	if err := s.Apply(t.Context(), "examples/micro-api"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { leave(t, s, name) })
+	inside := within(t, s, name, "http://micro-api.shop.svc.cluster.local:19090/", 80)
+	await(t, s, name, "to be adopted", scene.Stable("v1"))
+	outside := through(t, s, "micro-api.example.com", 80)
+
+	if err := s.SetImage(t.Context(), name, registry+"micro-api:"+v2); err != nil {
+		t.Fatal(err)
+	}
+	for _, weight := range []v1alpha1.Permille{50, 300, 700} {
+		await(t, s, name, "to prove "+weight.String(), proven(weight))
+		for where, source := range map[string]*load.Source{"in the mesh": inside, "at the gateway": outside} {
+			checkShare(t, where, source, v2, weight, 6*time.Second)
+		}
+	}
+	await(t, s, name, "to be promoted", scene.Stable("v2"))
+	checkShare(t, "at the gateway", outside, v2, v1alpha1.Whole, 2*time.Second)
+
+	rule := &networkingv1.DestinationRule{}
+	if err := s.Client.Get(t.Context(), inShop(name), rule); err != nil {
+		t.Fatal(err)
+	}
+	if got := rule.Spec.GetTrafficPolicy().GetConnectionPool().GetTcp().GetMaxConnections(); got != 10 {
+		t.Errorf("the user's trafficPolicy has maxConnections 10; the DestinationRule has %d", got)
+	}
+	lossless(t, inside, outside)
+	if total := inside.Report().Total + outside.Report().Total; total < 10_000 {
+		t.Errorf("%d requests were sent; a good shift is judged over 10,000", total)
+	}
+}
+
+// TestKubia is scenario 2. README: "`kubia` v3, which is refused before any user meets it", "good to its probes and bad to its users, and is
+// rolled back under traffic", and "a bad version goes back to 0 within seconds".
+func TestKubia(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	const name = "kubia-deploy-canary"
+	if err := s.Apply(t.Context(), "examples/kubia"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { leave(t, s, name) })
+	await(t, s, name, "to be adopted", scene.Stable("v1"))
+	users := through(t, s, "kubia.example.com", 60)
+	set := func(image string) {
+		t.Helper()
+		users.Mark(image)
+		if err := s.SetImage(t.Context(), name, registry+image); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	set("kubia:v3")
+	ts := await(t, s, name, "to refuse v3", scene.Rejected("v2"))
+	if got := ts.Status.History[0]; got.Reason != v1alpha1.ReasonCandidateUnstable || got.Weight != "0%" {
+		t.Errorf("v3 ended as %s at %s; want %s at 0%%", got.Reason, got.Weight, v1alpha1.ReasonCandidateUnstable)
+	}
+	if got := users.Report().Answers["v3"]; len(got) > 0 {
+		t.Errorf("users met v3: %v", got)
+	}
+
+	set("kubia:v3-users")
+	ts = await(t, s, name, "to roll v3-users back", scene.Rejected("v3"))
+	if got := ts.Status.History[0].Reason; got != v1alpha1.ReasonErrorRate && got != v1alpha1.ReasonErrorRateVsStable {
+		t.Errorf("v3-users ended as %s; want it convicted by its errors", got)
+	}
+	bad := users.Report().Answers["v3-users"][500]
+	if bad == 0 || bad > 30 {
+		t.Errorf("users saw %d failures of v3-users; want a handful", bad)
+	}
+
+	set("kubia:v4")
+	await(t, s, name, "to promote v4", scene.Stable("v4"))
+
+	// Undo to an earlier revision is a change of the template like any other: it *is* the recorded version, and it is gated.
+	set("kubia:v2")
+	ts = await(t, s, name, "to go back to the first template, gated", scene.Stable("v1"))
+	if got := ts.Status.History[0]; got.Reason != v1alpha1.ReasonPromoted || got.Version != "v1" {
+		t.Errorf("the way back to the first template ended as %+v; want v1 promoted", got)
+	}
+	for _, f := range users.Report().Failures {
+		if f.Version != "v3-users" {
+			t.Errorf("a client saw a failure that the bad image did not produce: %+v", f)
+		}
+	}
+}
+
+// through and within load a service from both sides, and stop with the test.
+func through(t *testing.T, s *scene.Scene, host string, rate float64) *load.Source {
+	t.Helper()
+	source, err := s.Through(t.Context(), host, rate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { source.Stop() })
+	return source
+}
+
+func within(t *testing.T, s *scene.Scene, name, url string, rate float64) *load.Source {
+	t.Helper()
+	source, err := s.Within(t.Context(), name+"-client", url, rate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { source.Stop() })
+	return source
+}
+
+// proven is a condition: a weight whose share was measured to be right, so that the step's clock runs.
+func proven(weight v1alpha1.Permille) func(*v1alpha1.TrafficShift) bool {
+	return func(ts *v1alpha1.TrafficShift) bool {
+		return ts.Status.State.Weight == weight && ts.Status.State.VerifiedSince != nil
+	}
+}
+
+// lossless asserts that no client saw a failure.
+func lossless(t *testing.T, sources ...*load.Source) {
+	t.Helper()
+	for _, source := range sources {
+		r := source.Report()
+		for i, f := range r.Failures {
+			if i < 5 {
+				t.Errorf("a client saw a failure: %+v", f)
+			}
+		}
+		if r.Failed > 0 {
+			t.Errorf("%d of %d requests failed", r.Failed, r.Total)
+		}
+	}
+}
+
+// checkShare asserts that what clients saw in a while to come splits as the weight says, within binomial error (3.9 standard deviations:
+// one false alarm in 10,000).
+func checkShare(t *testing.T, where string, source *load.Source, version string, weight v1alpha1.Permille, during time.Duration) {
+	t.Helper()
+	before := source.Report()
+	want := int(during.Seconds() * 60)
+	err := source.WaitFor(t.Context(), func(r load.Report) bool { return r.Total >= before.Total+want })
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := source.Report()
+	n, k := 0, count(after, version)-count(before, version)
+	for v := range after.ByVersion {
+		n += count(after, v) - count(before, v)
+	}
+	p := float64(weight) / float64(v1alpha1.Whole)
+	slack := 3.9*math.Sqrt(float64(n)*p*(1-p)) + 1
+	if math.Abs(float64(k)-p*float64(n)) > slack {
+		t.Errorf("%s: %d of %d requests reached %s at a weight of %s; want %s", where, k, n, version, weight, fmt.Sprintf("%.0f±%.0f", p*float64(n), slack))
+	}
+}
+
+func count(r load.Report, version string) int { return r.ByVersion[version] }
