@@ -41,7 +41,8 @@ test-unit: lab-binaries ## Run unit, property, golden and API-server tests
 
 .PHONY: test-e2e
 test-e2e: build lab-binaries ## Run the end-to-end tests on the lab
-	cd e2e && go test $(TEST_FLAGS) -p 1 ./...
+	@# -count=1: go's test cache does not see the binaries, the chart and the examples that these tests use.
+	cd e2e && go test $(TEST_FLAGS) -count=1 -p 1 ./...
 
 .PHONY: fuzz
 fuzz: require-go ## Fuzz every parser for ten seconds each
@@ -63,6 +64,13 @@ generate: $(BIN)/controller-gen ## Generate deepcopy code and the CRD, and copy 
 	$(BIN)/controller-gen object paths=./api/...
 	$(BIN)/controller-gen crd paths=./api/... output:crd:dir=manifests/crd
 	$(MAKE) --no-print-directory chart-files
+
+.PHONY: chart-files
+chart-files: require-go
+	go run ./manifests/dashboards/generate manifests/dashboards
+	rm -f manifests/chart/sluice/files/crd/* manifests/chart/sluice/files/dashboards/*
+	cp manifests/crd/*.yaml manifests/chart/sluice/files/crd/
+	cp manifests/dashboards/*.json manifests/chart/sluice/files/dashboards/
 
 .PHONY: verify
 verify: generate ## Fail if anything generated is out of date

@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -186,6 +187,19 @@ func await(t *testing.T, s *scene.Scene, name, what string, cond func(*v1alpha1.
 		t.Fatal(err)
 	}
 	return ts
+}
+
+// eventually polls until check is content, and fails the test with its last complaint.
+func eventually(t *testing.T, what string, check func(context.Context) error) {
+	t.Helper()
+	var last error
+	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		last = check(ctx)
+		return last == nil, nil
+	})
+	if err != nil {
+		t.Fatalf("waiting for %s: %v: %v", what, err, last)
+	}
 }
 
 // leave removes a service. Of one whose test failed it tells first where it stood.

@@ -29,7 +29,7 @@ func TestBadAnnotationsAreRefusedByName(t *testing.T) {
 	users := through(t, s, "typo.example.com", 40)
 	tests := map[string]struct{ key, value, accepted string }{
 		"NotALadder":    {v1alpha1.AnnotationSteps, "a lot", "5,20,50,100"},
-		"NotADuration":  {v1alpha1.AnnotationHold, "a while", "1m"},
+		"NotADuration":  {v1alpha1.AnnotationHold, "a while", "a duration"},
 		"NotARate":      {v1alpha1.AnnotationMaxErrorRate, "150%", "1%"},
 		"UnknownKey":    {v1alpha1.Prefix + "stepz", "5,100", "steps"},
 		"LaterStrategy": {v1alpha1.AnnotationStrategy, "blue-green", "canary"},

@@ -38,7 +38,8 @@ func (w Writer) Apply(ctx context.Context, owner types.UID, desired, live client
 		return false, err
 	}
 	if live == nil {
-		return true, w.create(ctx, name, desired)
+		err := w.create(ctx, name, owner, desired)
+		return err == nil, err
 	}
 	if !controlledBy(live, owner) {
 		return false, fmt.Errorf("%s %w: it has another owner, and is left as it is", name, ErrForeign)
@@ -58,12 +59,29 @@ func (w Writer) Apply(ctx context.Context, owner types.UID, desired, live client
 	if err := w.patch(ctx, u, client.ForceOwnership); err != nil {
 		return false, fmt.Errorf("applying %s: %w", name, err)
 	}
+	if err := w.strip(ctx, desired, u); err != nil {
+		return true, fmt.Errorf("applying %s: %w", name, err)
+	}
 	return true, nil
+}
+
+// strip removes from an Istio object what others have added to its spec, which is ours as a whole. Applying leaves their fields
+// standing: a tls block, or an exportTo that hides the object from its clients. Applied is what the server made of the apply.
+func (w Writer) strip(ctx context.Context, desired client.Object, applied *unstructured.Unstructured) error {
+	if _, istio := sameSpec(desired, desired); !istio {
+		return nil
+	}
+	want, err := toUnstructured(desired)
+	if err != nil || within(applied.Object["spec"], want.Object["spec"]) {
+		return err
+	}
+	applied.Object["spec"] = want.Object["spec"]
+	return w.Client.Update(ctx, applied, w.Manager)
 }
 
 // create applies an object that is not there yet. The cluster is asked past the cache first; an object that appears in between is
 // met without force, and so not overwritten.
-func (w Writer) create(ctx context.Context, name string, desired client.Object) error {
+func (w Writer) create(ctx context.Context, name string, owner types.UID, desired client.Object) error {
 	u, err := toUnstructured(desired)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -72,6 +90,8 @@ func (w Writer) create(ctx context.Context, name string, desired client.Object) 
 	found.SetGroupVersionKind(u.GroupVersionKind())
 	err = w.Live.Get(ctx, client.ObjectKeyFromObject(desired), found)
 	switch {
+	case err == nil && !controlledBy(found, owner):
+		return fmt.Errorf("%s %w: it has another owner, and is left as it is", name, ErrForeign)
 	case err == nil:
 		return apierrors.NewConflict(
 			schema.GroupResource{Group: u.GroupVersionKind().Group, Resource: u.GetKind()}, u.GetName(),

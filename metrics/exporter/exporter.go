@@ -85,7 +85,8 @@ func New(reg prometheus.Registerer, build Build) (*Exporter, error) {
 	return e, nil
 }
 
-// Observe sets every gauge of a shift and takes away those that it no longer has. The same shift twice changes nothing.
+// Observe sets every gauge of a shift and takes away those that it no longer has; of one that is new it shows that nothing has ended
+// yet. The same shift twice changes nothing.
 func (e *Exporter) Observe(s Shift) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -95,6 +96,11 @@ func (e *Exporter) Observe(s Shift) {
 		now[p.series] = true
 	}
 	k := key{s.Namespace, s.Name}
+	if e.shown[k] == nil {
+		for _, reason := range endings {
+			e.events.outcomes.WithLabelValues(s.Namespace, s.Name, reason)
+		}
+	}
 	for old := range e.shown[k] {
 		if !now[old] {
 			old.remove()

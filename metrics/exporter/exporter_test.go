@@ -37,7 +37,7 @@ func newExporter(t *testing.T) (*Exporter, *prometheus.Registry) {
 	return e, reg
 }
 
-// gather returns every series as name{labels} with its value, but for those of the build.
+// gather returns every series as name{labels} with its value, but for those of the build and for endings that never came.
 func gather(t *testing.T, reg prometheus.Gatherer) map[string]float64 {
 	t.Helper()
 	families, err := reg.Gather()
@@ -50,6 +50,9 @@ func gather(t *testing.T, reg prometheus.Gatherer) map[string]float64 {
 			var labels []string
 			for _, l := range m.GetLabel() {
 				labels = append(labels, l.GetValue())
+			}
+			if f.GetName() == "sluice_shift_outcomes_total" && m.GetCounter().GetValue() == 0 {
+				continue
 			}
 			v := m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
 			all[strings.TrimPrefix(f.GetName(), "sluice_")+"{"+strings.Join(labels, ",")+"}"] = v
@@ -119,6 +122,45 @@ func TestObserveTakesAwayWhatIsGone(t *testing.T) {
 	if diff := cmp.Diff(want, gather(t, reg)); diff != "" {
 		t.Errorf("-want, +got:\n%s", diff)
 	}
+}
+
+// The first ending of a kind must be an increase: its series is there before it, once, and goes with the shift.
+func TestEndingsAreShownBeforeTheFirst(t *testing.T) {
+	e, reg := newExporter(t)
+	e.Observe(progressing())
+	e.Outcome("shop", "micro-api", v1alpha1.ReasonPromoted, time.Minute)
+	e.Observe(progressing())
+	shown := shownEndings(t, reg)
+	if shown[v1alpha1.ReasonPromoted] != 1 || len(shown) != len(endings) {
+		t.Errorf("%d reasons of %d, of which Promoted %v times: %v", len(shown), len(endings), shown[v1alpha1.ReasonPromoted], shown)
+	}
+	e.Forget("shop", "micro-api")
+	if left := shownEndings(t, reg); len(left) != 0 {
+		t.Errorf("left of a shift that is gone: %v", left)
+	}
+}
+
+// shownEndings returns the count of each reason that is shown.
+func shownEndings(t *testing.T, reg prometheus.Gatherer) map[string]float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]float64{}
+	for _, f := range families {
+		if f.GetName() != "sluice_shift_outcomes_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "reason" {
+					shown[l.GetValue()] = m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	return shown
 }
 
 func TestForgetTakesOnlyItsShift(t *testing.T) {

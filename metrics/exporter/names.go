@@ -1,6 +1,10 @@
 package exporter
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+)
 
 // Every metric of Sluice: its name, its labels and its help text. Metrics of a shift carry namespace and name first, and go
 // with their shift.
@@ -10,6 +14,15 @@ var (
 	versionLabels = []string{"namespace", "name", "version", "role"}
 	gateLabels    = []string{"namespace", "name", "gate"}
 )
+
+// endings are the reasons that a release ends for. Every shift shows a count of each from the beginning: where a series begins with
+// its first 1, Prometheus sees no increase.
+var endings = []string{
+	v1alpha1.ReasonPromoted, v1alpha1.ReasonCancelled, v1alpha1.ReasonSuperseded, v1alpha1.ReasonDetaching,
+	v1alpha1.ReasonErrorRate, v1alpha1.ReasonErrorRateVsStable, v1alpha1.ReasonLatency, v1alpha1.ReasonLatencyVsStable,
+	v1alpha1.ReasonCandidateUnstable, v1alpha1.ReasonNotReadyInTime, v1alpha1.ReasonRouteBypassed, v1alpha1.ReasonNoHealthyUpstream,
+	v1alpha1.ReasonWeightLowered, v1alpha1.ReasonAborted,
+}
 
 // gauges are the gauges of a shift.
 type gauges struct {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -85,16 +84,16 @@ func Scheme() *apiruntime.Scheme {
 
 // crdPaths are Sluice's CRDs in this repository, and Istio's in the module that this one is built with.
 func crdPaths() ([]string, error) {
-	_, self, _, ok := runtime.Caller(0)
-	if !ok {
-		return nil, fmt.Errorf("the file of this package is not known")
-	}
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "istio.io/api").Output()
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/sluice-dev/sluice", "istio.io/api").Output()
 	if err != nil {
-		return nil, fmt.Errorf("finding the module istio.io/api: %w", err)
+		return nil, fmt.Errorf("finding the modules whose CRDs are installed: %w", err)
+	}
+	dirs := strings.Fields(string(out))
+	if len(dirs) != 2 {
+		return nil, fmt.Errorf("finding the modules whose CRDs are installed: got %q", dirs)
 	}
 	return []string{
-		filepath.Join(filepath.Dir(self), "..", "..", "..", "manifests", "crd"),
-		filepath.Join(strings.TrimSpace(string(out)), "kubernetes", "customresourcedefinitions.gen.yaml"),
+		filepath.Join(dirs[0], "manifests", "crd"),
+		filepath.Join(dirs[1], "kubernetes", "customresourcedefinitions.gen.yaml"),
 	}, nil
 }

@@ -1,0 +1,422 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/e2e/lab/grpcclient"
+	"github.com/sluice-dev/sluice/e2e/scene"
+)
+
+// Whatever Sluice writes, at every moment of a service's life, Istio's own validation and analyzers find nothing wrong with it: not
+// with an object, and not with the objects together.
+func TestIstioFindsNothingWrong(t *testing.T) {
+	t.Parallel()
+	s := stage(t)
+	const name = "checked"
+	c := watchOver(t, s, name)
+	service(t, s, name)
+	gateway, err := s.Through(t.Context(), name+".example.com", 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gateway.Stop()
+
+	release(t, s, name, "v2")
+	await(t, s, name, "to promote v2", scene.Stable("v2"))
+	release(t, s, name, "v3", "ERROR_RATE=0.5")
+	await(t, s, name, "to take v3 back", scene.Rejected("v3"))
+	release(t, s, name, "v2")
+	await(t, s, name, "to be at rest", scene.Stable("v2"))
+	handBack(t, s, name)
+
+	c.end(t, []string{
+		"Adopting Recording", "Adopting Starting", "Adopting Pinning", "Adopting Holding", "Stable",
+		"Progressing Preparing", "Progressing Exposing", "Progressing Stepping 5%", "Progressing Stepping 50%", "Progressing Baking 100%",
+		"RollingBack", "Failed",
+		"Detaching Returning", "Detaching Unpinning", "Detaching Removing", "no TrafficShift",
+	})
+}
+
+// A check that nothing fails proves nothing.
+func TestCheckerFindsWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	s := stage(t)
+	for what, broken := range map[string]struct{ code, object string }{
+		"a route to a subset that does not exist": {"IST0101", `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: broken, namespace: shop}
+spec:
+  hosts: [checked.example.com]
+  http: [{route: [{destination: {host: broken.shop.svc.cluster.local, subset: v9, port: {number: 80}}}]}]
+`},
+		"a subset without pods": {"IST0173", `
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: broken, namespace: shop}
+spec: {host: broken.shop.svc.cluster.local, subsets: [{name: v1, labels: {version: v1}}]}
+`},
+		"weights that Istio's webhook refuses": {"IST0106", `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: broken, namespace: shop}
+spec:
+  hosts: [broken.shop.svc.cluster.local]
+  http:
+  - route:
+    - {destination: {host: broken.shop.svc.cluster.local, port: {number: 80}}, weight: -1}
+    - {destination: {host: broken.shop.svc.cluster.local, port: {number: 80}}, weight: 101}
+`},
+	} {
+		t.Run(what, func(t *testing.T) {
+			const service = `
+apiVersion: v1
+kind: Service
+metadata: {name: broken, namespace: shop}
+spec: {selector: {app: broken}, ports: [{name: http, port: 80}]}
+---`
+			findings, err := meshcheck(t.Context(), s, []byte(shop+"---"+service+broken.object))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(findings, func(f finding) bool { return f.Code == broken.code && f.serious() }) {
+				t.Errorf("found %v, want %s", findings, broken.code)
+			}
+		})
+	}
+}
+
+// A client that Sluice and its lab did not write, grpc-go's own xDS client, sees each step's share.
+func TestGRPCSeesEveryShare(t *testing.T) {
+	t.Parallel()
+	s := stage(t)
+	const name = "grpc-seen"
+	service(t, s, name, "steps=10,50,100", "hold=8s", "bake=8s")
+	gateway, err := s.Through(t.Context(), name+".example.com", 40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gateway.Stop()
+	caller := dial(t, s, name)
+
+	const calls = 800
+	shares := func(stage string, want float64) {
+		t.Helper()
+		got, err := caller.Shares(t.Context(), calls)
+		if err != nil {
+			t.Errorf("%s: %v", stage, err)
+		}
+		share := float64(got["v2"]) / calls
+		// All but one in a hundred thousand fair draws are within.
+		if margin := 4.4 * math.Sqrt(want*(1-want)/calls); math.Abs(share-want) > margin {
+			t.Errorf("%s: share %.3f of %d calls, want %.3f±%.3f", stage, share, calls, want, margin)
+		}
+		t.Logf("%s: %v", stage, got)
+	}
+	shares("before the release", 0)
+	release(t, s, name, "v2")
+	for _, weight := range []v1alpha1.Permille{100, 500, v1alpha1.Whole} {
+		proven := func(ts *v1alpha1.TrafficShift) bool {
+			return ts.Status.State.Candidate == "v2" && ts.Status.State.Weight == weight && ts.Status.State.VerifiedSince != nil
+		}
+		await(t, s, name, "to prove "+weight.String(), proven)
+		shares(weight.String(), float64(weight)/float64(v1alpha1.Whole))
+		if ts, err := s.Shift(t.Context(), name); err != nil || !proven(ts) {
+			t.Fatalf("the weight %s changed while calls were counted: %v", weight, err)
+		}
+	}
+	await(t, s, name, "to promote v2", scene.Stable("v2"))
+	shares("after the promotion", 1)
+	release(t, s, name, "v3", "ERROR_RATE=0.5")
+	await(t, s, name, "to take v3 back", scene.Rejected("v3"))
+	shares("after the rollback", 1)
+}
+
+// dial makes a gRPC client of a service, configured by the lab's istiod.
+func dial(t *testing.T, s *scene.Scene, name string) *grpcclient.Client {
+	t.Helper()
+	ip, err := s.Network.Allocate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := grpcclient.Dial(grpcclient.Config{
+		Discovery: s.XDSAddress, Target: fmt.Sprintf("%s.%s.svc.cluster.local:7070", name, scene.Shop),
+		Name: "caller", Namespace: scene.Shop, IP: ip, Dial: s.Network.DialContext,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() }) // the test is over
+	return c
+}
+
+// handBack removes every annotation of ours, as a user does who wants the Deployment back, and waits until nothing is Sluice's.
+func handBack(t *testing.T, s *scene.Scene, name string) {
+	t.Helper()
+	d := deployment(name)
+	if err := s.Client.Get(t.Context(), inShop(name), d); err != nil {
+		t.Fatal(err)
+	}
+	gone := map[string]string{}
+	for key := range d.Annotations {
+		if strings.HasPrefix(key, v1alpha1.Prefix) && key != v1alpha1.AnnotationHeld && key != v1alpha1.AnnotationLastWish {
+			gone[key] = ""
+		}
+	}
+	if err := s.Annotate(t.Context(), d, gone); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, name+" to be handed back", func(ctx context.Context) error {
+		ts, err := s.Shift(ctx, name)
+		if err == nil && ts != nil {
+			err = fmt.Errorf("%s %s: %s", ts.Status.Phase, ts.Status.State.Stage, ts.Status.Message)
+		}
+		return err
+	})
+}
+
+// checker puts all objects of a service to Istio's analyzers, whenever any of them or the shift's position changed.
+type checker struct {
+	scene *scene.Scene
+	name  string
+	stop  context.CancelFunc
+	done  chan struct{}
+
+	mu        sync.Mutex
+	positions []string // in the order in which they were first seen
+	checked   map[string]bool
+	problems  []string
+}
+
+// watchOver begins to check; end ends it.
+func watchOver(t *testing.T, s *scene.Scene, name string) *checker {
+	ctx, stop := context.WithCancel(t.Context())
+	c := &checker{scene: s, name: name, stop: stop, done: make(chan struct{}), checked: map[string]bool{}}
+	t.Cleanup(stop)
+	go func() {
+		defer close(c.done)
+		ticker := time.NewTicker(50 * time.Millisecond)
+		defer ticker.Stop()
+		for ctx.Err() == nil {
+			if err := c.look(ctx); err != nil && ctx.Err() == nil {
+				c.problem("%v", err)
+			}
+			select {
+			case <-ctx.Done():
+			case <-ticker.C:
+			}
+		}
+	}()
+	return c
+}
+
+// end fails the test for everything that was found, and for every position at which nothing was checked.
+func (c *checker) end(t *testing.T, wanted []string) {
+	t.Helper()
+	if err := c.look(t.Context()); err != nil { // once more, now that all is over
+		t.Error(err)
+	}
+	c.stop()
+	<-c.done
+	for _, p := range c.problems {
+		t.Error(p)
+	}
+	for _, w := range wanted {
+		if !slices.Contains(c.positions, w) {
+			t.Errorf("nothing was checked at %q, only at %q", w, c.positions)
+		}
+	}
+	t.Logf("%d states checked: %s", len(c.checked), strings.Join(c.positions, ", "))
+}
+
+func (c *checker) problem(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := fmt.Sprintf(format, args...); !slices.Contains(c.problems, p) {
+		c.problems = append(c.problems, p)
+	}
+}
+
+// look checks the present state, unless it was checked before.
+func (c *checker) look(ctx context.Context) error {
+	before, err := c.scene.Shift(ctx, c.name)
+	if err != nil {
+		return err
+	}
+	at := position(before)
+	state, objects, err := c.objects(ctx)
+	if err != nil || len(objects) == 0 {
+		return err // being torn is no error: it looks again at once
+	}
+	if after, err := c.scene.Shift(ctx, c.name); err != nil || position(after) != at {
+		return err
+	}
+	c.mu.Lock()
+	if !slices.Contains(c.positions, at) {
+		c.positions = append(c.positions, at)
+	}
+	known := c.checked[at+state]
+	c.checked[at+state] = true
+	c.mu.Unlock()
+	if known {
+		return nil
+	}
+	text, err := stream(objects)
+	if err != nil {
+		return err
+	}
+	findings, err := meshcheck(ctx, c.scene, text)
+	for _, f := range findings {
+		if f.serious() {
+			c.problem("at %s: %s", at, f)
+		}
+	}
+	return err
+}
+
+// position names where a shift stands.
+func position(ts *v1alpha1.TrafficShift) string {
+	if ts == nil {
+		return "no TrafficShift"
+	}
+	words := []string{string(ts.Status.State.Phase), string(ts.Status.State.Stage)}
+	if w := ts.Status.State.Weight; w > 0 {
+		words = append(words, w.String())
+	}
+	return strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " ")
+}
+
+// The kinds that are checked. Those of the mesh are read twice, around the others: see objects.
+var (
+	meshKinds = []schema.GroupVersionKind{
+		{Group: "networking.istio.io", Version: "v1", Kind: "VirtualService"},
+		{Group: "networking.istio.io", Version: "v1", Kind: "DestinationRule"},
+		{Group: "networking.istio.io", Version: "v1", Kind: "Gateway"},
+	}
+	kubeKinds = []schema.GroupVersionKind{
+		{Version: "v1", Kind: "Pod"}, {Version: "v1", Kind: "Service"}, {Group: "apps", Version: "v1", Kind: "Deployment"},
+	}
+)
+
+// objects reads everything of the service as of one moment, and a key that changes with what the mesh is told. An API server has no
+// view of several kinds at once: where the mesh's objects changed while the others were read, there is none.
+func (c *checker) objects(ctx context.Context) (state string, objects []unstructured.Unstructured, err error) {
+	mesh, versions, err := c.list(ctx, meshKinds)
+	if err != nil {
+		return "", nil, err
+	}
+	kube, _, err := c.list(ctx, kubeKinds)
+	if err != nil {
+		return "", nil, err
+	}
+	if _, again, err := c.list(ctx, meshKinds); err != nil || again != versions {
+		return "", nil, err
+	}
+	namespace := &corev1.Namespace{}
+	if err := c.scene.Client.Get(ctx, client.ObjectKey{Name: scene.Shop}, namespace); err != nil {
+		return "", nil, err
+	}
+	u := unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Namespace",
+		"metadata": map[string]any{"name": namespace.Name, "labels": stringMap(namespace.Labels)},
+	}}
+	return versions + names(kube), append(append(mesh, kube...), u), nil
+}
+
+// list reads the service's own objects of some kinds: those of its name and those whose names begin with it.
+func (c *checker) list(ctx context.Context, kinds []schema.GroupVersionKind) (objects []unstructured.Unstructured, versions string, err error) {
+	for _, kind := range kinds {
+		var list unstructured.UnstructuredList
+		list.SetGroupVersionKind(kind)
+		if err := c.scene.Client.List(ctx, &list, client.InNamespace(scene.Shop)); err != nil {
+			return nil, "", err
+		}
+		for _, o := range list.Items {
+			if o.GetName() == c.name || strings.HasPrefix(o.GetName(), c.name+"-") {
+				o.SetManagedFields(nil)
+				objects = append(objects, o)
+				versions += fmt.Sprintf(" %s/%s=%s", o.GetKind(), o.GetName(), o.GetResourceVersion())
+			}
+		}
+	}
+	return objects, versions, nil
+}
+
+func names(objects []unstructured.Unstructured) string {
+	var all []string
+	for _, o := range objects {
+		all = append(all, o.GetKind()+"/"+o.GetName())
+	}
+	return " " + strings.Join(all, " ")
+}
+
+func stringMap(in map[string]string) map[string]any {
+	out := map[string]any{}
+	for k, v := range in {
+		out[k] = v
+	}
+	return out
+}
+
+// stream writes objects as YAML documents.
+func stream(objects []unstructured.Unstructured) ([]byte, error) {
+	var text bytes.Buffer
+	for _, o := range objects {
+		document, err := yaml.Marshal(o.Object)
+		if err != nil {
+			return nil, err
+		}
+		text.WriteString("---\n")
+		text.Write(document)
+	}
+	return text.Bytes(), nil
+}
+
+// finding is a line of meshcheck's output.
+type finding struct{ Code, Level, Resource, Message string }
+
+func (f finding) serious() bool { return f.Level != "Info" }
+
+func (f finding) String() string {
+	return fmt.Sprintf("%s %s: %s: %s", f.Level, f.Code, f.Resource, f.Message)
+}
+
+// meshcheck asks Istio about objects. That it found something is no error; that it could not read them is one.
+func meshcheck(ctx context.Context, s *scene.Scene, objects []byte) ([]finding, error) {
+	cmd := exec.CommandContext(ctx, s.Binaries.MeshCheck)
+	cmd.Stdin = bytes.NewReader(objects)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
+		return nil, fmt.Errorf("meshcheck: %w: %s", err, strings.TrimSpace(stderr.String()))
+	}
+	var findings []finding
+	for line := range bytes.Lines(out) {
+		var f finding
+		if err := json.Unmarshal(line, &f); err != nil {
+			return nil, fmt.Errorf("meshcheck said %q: %w", line, err)
+		}
+		findings = append(findings, f)
+	}
+	return findings, nil
+}
