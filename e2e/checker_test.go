@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -32,7 +31,7 @@ func TestIstioFindsNothingWrong(t *testing.T) {
 	s := stage(t)
 	const name = "checked"
 	c := watchOver(t, s, name)
-	service(t, s, name)
+	service(t, s, name, "steps=5,12.5,50,100") // 12.5 is written in thousandths
 	gateway, err := s.Through(t.Context(), name+".example.com", 80)
 	if err != nil {
 		t.Fatal(err)
@@ -41,17 +40,22 @@ func TestIstioFindsNothingWrong(t *testing.T) {
 
 	release(t, s, name, "v2")
 	await(t, s, name, "to promote v2", scene.Stable("v2"))
+	c.await(t, "Stable")
 	release(t, s, name, "v3", "ERROR_RATE=0.5")
 	await(t, s, name, "to take v3 back", scene.Rejected("v3"))
+	c.await(t, "Failed")
 	release(t, s, name, "v2")
 	await(t, s, name, "to be at rest", scene.Stable("v2"))
 	handBack(t, s, name)
 
+	// RollingBack and Adopting Holding may last for less than a look does. What is written in the first is still there in what
+	// follows, Failed with a version retiring; in the second nothing is.
 	c.end(t, []string{
-		"Adopting Recording", "Adopting Starting", "Adopting Pinning", "Adopting Holding", "Stable",
-		"Progressing Preparing", "Progressing Exposing", "Progressing Stepping 5%", "Progressing Stepping 50%", "Progressing Baking 100%",
-		"RollingBack", "Failed",
-		"Detaching Returning", "Detaching Unpinning", "Detaching Removing", "no TrafficShift",
+		"Adopting Recording", "Adopting Starting", "Adopting Pinning", "Stable",
+		"Progressing Preparing", "Progressing Exposing", "Progressing Stepping 5%", "Progressing Stepping 12.5%",
+		"Progressing Stepping 50%", "Progressing Baking 100%",
+		"Stable, v1 retiring", "Failed, v3 retiring", "Failed",
+		"Detaching Returning", "Detaching Unpinning", "Detaching Removing", "handed back",
 	})
 }
 
@@ -200,9 +204,11 @@ type checker struct {
 	stop  context.CancelFunc
 	done  chan struct{}
 
+	checked map[string]bool
+	checks  sync.WaitGroup
+
 	mu        sync.Mutex
 	positions []string // in the order in which they were first seen
-	checked   map[string]bool
 	problems  []string
 }
 
@@ -213,7 +219,7 @@ func watchOver(t *testing.T, s *scene.Scene, name string) *checker {
 	t.Cleanup(stop)
 	go func() {
 		defer close(c.done)
-		ticker := time.NewTicker(50 * time.Millisecond)
+		ticker := time.NewTicker(100 * time.Millisecond)
 		defer ticker.Stop()
 		for ctx.Err() == nil {
 			if err := c.look(ctx); err != nil && ctx.Err() == nil {
@@ -231,11 +237,12 @@ func watchOver(t *testing.T, s *scene.Scene, name string) *checker {
 // end fails the test for everything that was found, and for every position at which nothing was checked.
 func (c *checker) end(t *testing.T, wanted []string) {
 	t.Helper()
+	c.stop()
+	<-c.done
 	if err := c.look(t.Context()); err != nil { // once more, now that all is over
 		t.Error(err)
 	}
-	c.stop()
-	<-c.done
+	c.checks.Wait()
 	for _, p := range c.problems {
 		t.Error(p)
 	}
@@ -244,7 +251,28 @@ func (c *checker) end(t *testing.T, wanted []string) {
 			t.Errorf("nothing was checked at %q, only at %q", w, c.positions)
 		}
 	}
-	t.Logf("%d states checked: %s", len(c.checked), strings.Join(c.positions, ", "))
+	t.Logf("%d states checked: %s", len(c.checked), strings.Join(c.positions, "; "))
+}
+
+// await waits until a position was looked at that the test would otherwise leave at once.
+func (c *checker) await(t *testing.T, position string) {
+	t.Helper()
+	eventually(t, "a look at "+position, func(context.Context) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !slices.Contains(c.positions, position) {
+			return fmt.Errorf("looked at %q", c.positions)
+		}
+		return nil
+	})
+}
+
+func (c *checker) at(position string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !slices.Contains(c.positions, position) {
+		c.positions = append(c.positions, position)
+	}
 }
 
 func (c *checker) problem(format string, args ...any) {
@@ -255,41 +283,31 @@ func (c *checker) problem(format string, args ...any) {
 	}
 }
 
-// look checks the present state, unless it was checked before.
+// look has the present state checked, unless it was before. The check itself goes on while the next look is taken.
 func (c *checker) look(ctx context.Context) error {
-	before, err := c.scene.Shift(ctx, c.name)
+	now, err := c.state(ctx)
+	if err != nil || now == nil || c.checked[now.key] {
+		return err
+	}
+	c.checked[now.key] = true
+	c.at(now.position)
+	text, err := stream(now.objects)
 	if err != nil {
 		return err
 	}
-	at := position(before)
-	state, objects, err := c.objects(ctx)
-	if err != nil || len(objects) == 0 {
-		return err // being torn is no error: it looks again at once
-	}
-	if after, err := c.scene.Shift(ctx, c.name); err != nil || position(after) != at {
-		return err
-	}
-	c.mu.Lock()
-	if !slices.Contains(c.positions, at) {
-		c.positions = append(c.positions, at)
-	}
-	known := c.checked[at+state]
-	c.checked[at+state] = true
-	c.mu.Unlock()
-	if known {
-		return nil
-	}
-	text, err := stream(objects)
-	if err != nil {
-		return err
-	}
-	findings, err := meshcheck(ctx, c.scene, text)
-	for _, f := range findings {
-		if f.serious() {
-			c.problem("at %s: %s", at, f)
+	c.checks.Go(func() {
+		// The last looks are checked to their end, although nobody looks any more.
+		findings, err := meshcheck(context.WithoutCancel(ctx), c.scene, text)
+		if err != nil {
+			c.problem("at %s: %v", now.position, err)
 		}
-	}
-	return err
+		for _, f := range findings {
+			if f.serious() {
+				c.problem("at %s: %s", now.position, f)
+			}
+		}
+	})
+	return nil
 }
 
 // position names where a shift stands.
@@ -297,14 +315,21 @@ func position(ts *v1alpha1.TrafficShift) string {
 	if ts == nil {
 		return "no TrafficShift"
 	}
+	if ts.Status.State.Phase == "" {
+		return "a TrafficShift without status"
+	}
 	words := []string{string(ts.Status.State.Phase), string(ts.Status.State.Stage)}
 	if w := ts.Status.State.Weight; w > 0 {
 		words = append(words, w.String())
 	}
-	return strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " ")
+	at := strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " ")
+	for _, r := range ts.Status.State.Retiring {
+		at += ", " + r.Version + " retiring"
+	}
+	return at
 }
 
-// The kinds that are checked. Those of the mesh are read twice, around the others: see objects.
+// The kinds that are checked. Those of the mesh are read twice, around the others: see state.
 var (
 	meshKinds = []schema.GroupVersionKind{
 		{Group: "networking.istio.io", Version: "v1", Kind: "VirtualService"},
@@ -316,33 +341,49 @@ var (
 	}
 )
 
-// objects reads everything of the service as of one moment, and a key that changes with what the mesh is told. An API server has no
-// view of several kinds at once: where the mesh's objects changed while the others were read, there is none.
-func (c *checker) objects(ctx context.Context) (state string, objects []unstructured.Unstructured, err error) {
-	mesh, versions, err := c.list(ctx, meshKinds)
+// state is everything of a service at one moment.
+type state struct {
+	position string
+	objects  []unstructured.Unstructured
+	key      string // changes with the position, with what the mesh is told, and with the pods that are there
+}
+
+// state reads the present one. An API server has no view of several kinds at once: where the mesh's objects changed while the others
+// were read there is no state, and another look is due. There is none either before the service and after it.
+func (c *checker) state(ctx context.Context) (*state, error) {
+	mesh, told, err := c.list(ctx, meshKinds)
 	if err != nil {
-		return "", nil, err
+		return nil, err
+	}
+	ts, err := c.scene.Shift(ctx, c.name)
+	if err != nil {
+		return nil, err
 	}
 	kube, _, err := c.list(ctx, kubeKinds)
-	if err != nil {
-		return "", nil, err
+	if err != nil || len(kube) == 0 {
+		return nil, err
 	}
-	if _, again, err := c.list(ctx, meshKinds); err != nil || again != versions {
-		return "", nil, err
+	if _, again, err := c.list(ctx, meshKinds); err != nil || again != told {
+		return nil, err
 	}
-	namespace := &corev1.Namespace{}
-	if err := c.scene.Client.Get(ctx, client.ObjectKey{Name: scene.Shop}, namespace); err != nil {
-		return "", nil, err
+	namespace := unstructured.Unstructured{}
+	namespace.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "Namespace"})
+	if err := c.scene.Client.Get(ctx, client.ObjectKey{Name: scene.Shop}, &namespace); err != nil {
+		return nil, err
 	}
-	u := unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "v1", "kind": "Namespace",
-		"metadata": map[string]any{"name": namespace.Name, "labels": stringMap(namespace.Labels)},
-	}}
-	return versions + names(kube), append(append(mesh, kube...), u), nil
+	now := &state{position: position(ts), objects: append(append(mesh, kube...), namespace)}
+	if ts == nil && len(mesh) > 0 {
+		now.position = "handed back" // the hosts keep a Gateway and a route
+	}
+	now.key = now.position + told
+	for _, o := range kube {
+		now.key += " " + o.GetKind() + "/" + o.GetName()
+	}
+	return now, nil
 }
 
 // list reads the service's own objects of some kinds: those of its name and those whose names begin with it.
-func (c *checker) list(ctx context.Context, kinds []schema.GroupVersionKind) (objects []unstructured.Unstructured, versions string, err error) {
+func (c *checker) list(ctx context.Context, kinds []schema.GroupVersionKind) (objects []unstructured.Unstructured, told string, err error) {
 	for _, kind := range kinds {
 		var list unstructured.UnstructuredList
 		list.SetGroupVersionKind(kind)
@@ -353,27 +394,11 @@ func (c *checker) list(ctx context.Context, kinds []schema.GroupVersionKind) (ob
 			if o.GetName() == c.name || strings.HasPrefix(o.GetName(), c.name+"-") {
 				o.SetManagedFields(nil)
 				objects = append(objects, o)
-				versions += fmt.Sprintf(" %s/%s=%s", o.GetKind(), o.GetName(), o.GetResourceVersion())
+				told += fmt.Sprintf(" %s/%s=%s", o.GetKind(), o.GetName(), o.GetResourceVersion())
 			}
 		}
 	}
-	return objects, versions, nil
-}
-
-func names(objects []unstructured.Unstructured) string {
-	var all []string
-	for _, o := range objects {
-		all = append(all, o.GetKind()+"/"+o.GetName())
-	}
-	return " " + strings.Join(all, " ")
-}
-
-func stringMap(in map[string]string) map[string]any {
-	out := map[string]any{}
-	for k, v := range in {
-		out[k] = v
-	}
-	return out
+	return objects, told, nil
 }
 
 // stream writes objects as YAML documents.

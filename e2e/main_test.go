@@ -109,7 +109,7 @@ spec:
   selector: {app: NAME}
   ports:
   - {name: http, port: 80, targetPort: 8080}
-  - {name: grpc, port: 7070, targetPort: 8080}
+  - {name: grpc, port: 7070, targetPort: 7070}
 ---
 apiVersion: apps/v1
 kind: Deployment
@@ -125,7 +125,7 @@ spec:
       - name: app
         image: registry.example.com/lab/app:1
         env: [{name: VERSION, value: v1}]
-        ports: [{containerPort: 8080}]
+        ports: [{containerPort: 8080}, {containerPort: 7070}]
         readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
 `
 

@@ -53,6 +53,8 @@ const StrategyCanary Strategy = "canary"
 
 // TrafficShiftSpec is what the owner of the service asks for.
 //
+// Whatever the schema lets through must decode: one object that does not would blind every controller's watch to all of them.
+//
 // +kubebuilder:validation:XValidation:rule="!has(self.gateways) || size(self.gateways) == 0 || (has(self.hosts) && size(self.hosts) > 0)",message="gateways need hosts: a gateway is bound only for the hosts it serves"
 type TrafficShiftSpec struct {
 	// strategy is the way traffic moves.
@@ -71,6 +73,9 @@ type TrafficShiftSpec struct {
 
 	// hold is the least time that a candidate stays at each step with its weight proven, before the next one.
 	// +kubebuilder:default="1m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`
+	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	Hold *metav1.Duration `json:"hold,omitempty"`
 
@@ -87,6 +92,7 @@ type TrafficShiftSpec struct {
 	// minRequests is how many requests a candidate must have answered at a step before the step can pass.
 	// +kubebuilder:default=50
 	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000000
 	// +optional
 	MinRequests *int32 `json:"minRequests,omitempty"`
 
@@ -111,16 +117,23 @@ type TrafficShiftSpec struct {
 
 	// replicas is how many pods carry the whole of the traffic. The scale subresource writes it.
 	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
 	// deadline is how long a candidate may wait for its pods, in all. Time spent paused or waiting for evidence does not count.
 	// +kubebuilder:default="10m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`
+	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	Deadline *metav1.Duration `json:"deadline,omitempty"`
 
 	// bake is how long a candidate at 100 stays watched, with the stable version at full strength behind it.
 	// +kubebuilder:default="5m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`
+	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	Bake *metav1.Duration `json:"bake,omitempty"`
 
@@ -140,6 +153,8 @@ type Step struct {
 	// weight is the share of the traffic that the candidate gets, in percent: 5, "5%" or "0.5".
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^(100(\.0)?|[0-9]{1,2}(\.[0-9])?)%?$`
+	// +kubebuilder:validation:MaxLength=6
+	// +kubebuilder:validation:XValidation:rule="type(self) == string || (self >= 1 && self <= 100)",message="a weight is a percentage from 0.1 to 100"
 	Weight intstr.IntOrString `json:"weight"`
 }
 
@@ -149,6 +164,9 @@ type LatencyLimit struct {
 	// +kubebuilder:validation:Pattern=`^[1-9][0-9]?(\.[0-9]{1,2})?$`
 	Percentile string `json:"percentile"`
 	// below is the bound. Evidence is counted at the nearest bucket bound of the mesh's histogram that is not below it.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`
+	// +kubebuilder:validation:MaxLength=32
 	Below metav1.Duration `json:"below"`
 }
 

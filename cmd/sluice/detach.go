@@ -67,7 +67,7 @@ func detach(ctx context.Context, c client.Client, out io.Writer, namespace strin
 			shifts[i].Annotations = map[string]string{}
 		}
 		shifts[i].Annotations[v1alpha1.AnnotationDetach] = "true"
-		if err := c.Patch(ctx, &shifts[i], client.MergeFrom(was)); err != nil {
+		if err := c.Patch(ctx, &shifts[i], client.MergeFrom(was)); client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("marking TrafficShift %s/%s: %w", was.Namespace, was.Name, err)
 		}
 	}

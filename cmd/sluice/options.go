@@ -25,6 +25,7 @@ type options struct {
 
 	leaderElect             bool
 	leaderNamespace         string
+	lease                   time.Duration
 	metricsAddr, healthAddr string
 }
 
@@ -33,7 +34,7 @@ func defaults() *options {
 		logLevel: "info", prometheus: "http://prometheus.istio-system:9090",
 		scrape: 15 * time.Second, settle: 5 * time.Second, drain: 30 * time.Second,
 		rootNamespace: "istio-system", clusterDomain: "cluster.local", gatewaySelector: "istio=ingressgateway",
-		metricsAddr: ":8080", healthAddr: ":8081",
+		metricsAddr: ":8080", healthAddr: ":8081", lease: 15 * time.Second,
 	}
 }
 
@@ -49,6 +50,7 @@ func (o *options) bind(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.allowedGateways, "allowed-gateways", nil, "gateways granted to namespaces that do not say (such as istio-system/*)")
 	f.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "let only one of several replicas act")
 	f.StringVar(&o.leaderNamespace, "leader-election-namespace", "", "namespace of the leader's lease; empty is the pod's own")
+	f.DurationVar(&o.lease, "leader-election-lease", o.lease, "how long a leader that was killed is waited for")
 	f.StringVar(&o.metricsAddr, "metrics-bind-address", o.metricsAddr, "address of /metrics; 0 serves none")
 	f.StringVar(&o.healthAddr, "health-probe-bind-address", o.healthAddr, "address of /healthz and /readyz")
 }
@@ -58,7 +60,7 @@ func (o *options) config() (trafficshift.Config, error) {
 	if u, err := url.Parse(o.prometheus); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return trafficshift.Config{}, fmt.Errorf("--prometheus-address=%q: accepted is a URL such as http://prometheus.istio-system:9090", o.prometheus)
 	}
-	for flag, d := range map[string]time.Duration{"scrape-interval": o.scrape, "settle": o.settle} {
+	for flag, d := range map[string]time.Duration{"scrape-interval": o.scrape, "settle": o.settle, "leader-election-lease": o.lease} {
 		if d <= 0 {
 			return trafficshift.Config{}, fmt.Errorf("--%s=%s: accepted is a duration above 0, such as 5s", flag, d)
 		}

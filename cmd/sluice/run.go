@@ -63,10 +63,12 @@ func (o *options) run(ctx context.Context) error {
 // process ends right after, as that asks for.
 func (o *options) manager() ctrl.Options {
 	grace := 20 * time.Second
+	renew, retry := o.lease*2/3, o.lease*2/15 // client-go's own proportions: 15s, 10s, 2s
 	return ctrl.Options{
 		Scheme: scheme(), Cache: cache.Options{ByObject: trafficshift.CacheByObject()},
 		Metrics: server.Options{BindAddress: o.metricsAddr}, HealthProbeBindAddress: o.healthAddr,
 		LeaderElection: o.leaderElect, LeaderElectionID: "sluice.sluice.dev", LeaderElectionNamespace: o.leaderNamespace,
+		LeaseDuration: &o.lease, RenewDeadline: &renew, RetryPeriod: &retry,
 		LeaderElectionReleaseOnCancel: true, GracefulShutdownTimeout: &grace,
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -171,9 +172,22 @@ func (s Scope) hold(replicas *int32, held bool) *unstructured.Unstructured {
 	u.SetName(s.Template.Name)
 	u.SetResourceVersion(s.Template.ResourceVersion)
 	if held {
-		u.SetAnnotations(map[string]string{v1alpha1.AnnotationHeld: "true"})
+		u.SetAnnotations(s.marks())
 	}
 	return u
+}
+
+// marks are the annotations of a held template: the mark itself, and the last wish that went with its replicas. By force, Sluice takes
+// spec.replicas from whoever applied it, and with it the only trace of what they had asked for.
+func (s Scope) marks() map[string]string {
+	marks := map[string]string{v1alpha1.AnnotationHeld: "true"}
+	if wish := s.Template.Annotations[v1alpha1.AnnotationLastWish]; wish != "" {
+		marks[v1alpha1.AnnotationLastWish] = wish
+	}
+	if s.Wish != nil {
+		marks[v1alpha1.AnnotationLastWish] = strconv.Itoa(int(*s.Wish))
+	}
+	return marks
 }
 
 // merge returns the union; later maps win.

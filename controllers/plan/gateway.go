@@ -43,7 +43,7 @@ func (s Scope) MakeService() *corev1.Service {
 	svc := &corev1.Service{TypeMeta: serviceType, ObjectMeta: s.meta(s.Template.Name)}
 	svc.Spec.Selector = merge(s.Template.Spec.Selector.MatchLabels)
 	delete(svc.Spec.Selector, v1alpha1.LabelIstioVersion)
-	all := containerPorts(s.Template.Spec.Template.Spec)
+	all := containerPorts(s.served())
 	for _, p := range all {
 		port := corev1.ServicePort{Name: p.Name, Port: p.ContainerPort, TargetPort: intstr.FromInt32(p.ContainerPort), Protocol: corev1.ProtocolTCP}
 		if len(all) == 1 && port.Name == "" {
@@ -57,6 +57,17 @@ func (s Scope) MakeService() *corev1.Service {
 		return nil
 	}
 	return svc
+}
+
+// served is the pod that users are on: a Service that followed a template which is still to be proven would send them to ports that
+// nobody listens on.
+func (s Scope) served() corev1.PodSpec {
+	if record, ok := s.Records[s.Shift.Status.State.Stable]; ok {
+		if template, err := RecordedTemplate(record); err == nil {
+			return template.Spec
+		}
+	}
+	return s.Template.Spec.Template.Spec
 }
 
 func containerPorts(pod corev1.PodSpec) []corev1.ContainerPort {

@@ -78,6 +78,8 @@ type Scope struct {
 	Host string
 	// Policy is the DestinationRule's trafficPolicy: the user's own, or one carried over from a rule that ours hides.
 	Policy *networkingv1.TrafficPolicy
+	// Wish is the number of replicas that somebody applied to the template on purpose and that scaling it to 0 would wipe out.
+	Wish *int32
 	// GatewaySelector are the labels of the pods that a Gateway of ours is for.
 	GatewaySelector map[string]string
 }

@@ -57,7 +57,7 @@ func (p *pass) unstablePods() *v1alpha1.Failure {
 	case c.Restarts >= restartLimit:
 		return failure(v1alpha1.ReasonCandidateUnstable, "a pod of %s restarted %d times%s", c.Name, c.Restarts, because(c))
 	case p.next.Weight == 0 && c.Ready < before:
-		return failure(v1alpha1.ReasonCandidateUnstable, "a pod of %s was ready and is not any more, before its first weight (%d of %d ready)", c.Name, c.Ready, before)
+		return failure(v1alpha1.ReasonCandidateUnstable, "a pod of %s was ready and is not any more, before its first weight (%d of %d ready)%s", c.Name, c.Ready, before, because(c))
 	case p.next.Weight > 0 && c.Ready == 0:
 		return failure(v1alpha1.ReasonCandidateUnstable, "%s has %s of the traffic and no ready pod%s", c.Name, p.next.Weight, because(c))
 	}

@@ -1,6 +1,10 @@
 package shift
 
-import "github.com/sluice-dev/sluice/api/v1alpha1"
+import (
+	"slices"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+)
 
 // adopt takes the service over from its Deployment without losing a request: the first version comes up beside the Deployment's
 // own pods, subset and routes pin the traffic to it, and only then is the Deployment scaled to 0 and held as a template.
@@ -123,6 +127,11 @@ func (p *pass) blocked() bool {
 	}
 	p.say(p.obs.Problems[0].Reason, "%s", p.obs.Problems[0].Message)
 	return true
+}
+
+// unreadable reports whether the spec is not one that can be followed: a weight is not raised on its defaults.
+func (p *pass) unreadable() bool {
+	return slices.ContainsFunc(p.obs.Problems, func(problem Problem) bool { return problem.Reason == v1alpha1.ReasonInvalidSpec })
 }
 
 // nameTemplate returns the version that the live template is: the recorded one that it equals, or the next free name.

@@ -56,7 +56,7 @@ func (p *pass) paused() bool {
 
 // waiting is the ladder of what must be true before the gates are asked: most basic first.
 func (p *pass) waiting() bool {
-	if p.next.Weight == 0 && p.blocked() {
+	if (p.next.Weight == 0 || p.unreadable()) && p.blocked() {
 		p.stopWaiting()
 		return true
 	}

@@ -1,11 +1,9 @@
 package shim
 
 import (
-	"encoding/json"
 	"maps"
 	"reflect"
 	"slices"
-	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	sluice "github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/apply"
 )
 
 // FieldManager owns exactly the fields that annotations name. It is not the manager of the other controllers, because a field
@@ -91,30 +90,10 @@ func appliedFields(obj metav1.Object, manager string) []string {
 		if e.Manager != manager || e.Operation != metav1.ManagedFieldsOperationApply || e.Subresource != "" {
 			continue
 		}
-		for name := range specFields(e) {
+		for name := range apply.SpecFields(e) {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
-	return names
-}
-
-// specFields returns the fields directly under spec that an entry of managedFields owns.
-func specFields(e metav1.ManagedFieldsEntry) map[string]bool {
-	if e.FieldsV1 == nil {
-		return nil
-	}
-	var owned struct {
-		Spec map[string]json.RawMessage `json:"f:spec"`
-	}
-	if err := json.Unmarshal(e.FieldsV1.GetRawBytes(), &owned); err != nil {
-		return nil
-	}
-	names := map[string]bool{}
-	for key := range owned.Spec {
-		if name, ok := strings.CutPrefix(key, "f:"); ok {
-			names[name] = true
-		}
-	}
 	return names
 }

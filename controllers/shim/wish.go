@@ -3,12 +3,12 @@ package shim
 import (
 	"encoding/json"
 	"strconv"
-	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	sluice "github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/apply"
 )
 
 // Wish returns the number of replicas that somebody wrote on the Deployment on purpose. Three places tell, the first that
@@ -24,7 +24,7 @@ func Wish(d *appsv1.Deployment) (int32, bool) {
 	if n, ok := lastApplied(d); ok {
 		return n, true
 	}
-	if n := replicasOf(d); appliedBySomeone(d) && !(held(d) && n == 0) {
+	if n := replicasOf(d); apply.AppliedByOthers(d, sluice.FieldManager, "replicas") && !(held(d) && n == 0) {
 		return n, true
 	}
 	n, err := strconv.ParseUint(d.Annotations[sluice.AnnotationLastWish], 10, 31)
@@ -45,20 +45,6 @@ func lastApplied(d *appsv1.Deployment) (int32, bool) {
 		return 0, false
 	}
 	return *applied.Spec.Replicas, true
-}
-
-func appliedBySomeone(d *appsv1.Deployment) bool {
-	for _, e := range d.ManagedFields {
-		if !sluices(e.Manager) && e.Operation == metav1.ManagedFieldsOperationApply && specFields(e)["replicas"] {
-			return true
-		}
-	}
-	return false
-}
-
-// sluices reports whether a field manager is one of Sluice's: "sluice", or "sluice-" and what it does.
-func sluices(manager string) bool {
-	return manager == sluice.FieldManager || strings.HasPrefix(manager, sluice.FieldManager+"-")
 }
 
 // follow sets on the TrafficShift the replicas that the Deployment calls for, and remembers the wish that it has seen.
@@ -106,7 +92,7 @@ func firstReplicas(d *appsv1.Deployment, fields Fields) *int32 {
 // scaled reports whether an autoscaler or kubectl scale was the last to write the replicas.
 func scaled(shift *sluice.TrafficShift) bool {
 	for _, e := range shift.ManagedFields {
-		if e.Subresource == "scale" && specFields(e)["replicas"] {
+		if e.Subresource == "scale" && apply.SpecFields(e)["replicas"] {
 			return true
 		}
 	}

@@ -49,7 +49,8 @@ func (r *Reconciler) claimingVirtualServices(ctx context.Context, w *world) ([]s
 	}
 	var claims []string
 	for _, vs := range list.Items {
-		if w.ours(vs) || vs.Namespace == w.shift.Namespace && w.tables[vs.Name] != nil {
+		byName := vs.Name == w.shift.Name || vs.Name == plan.HostsName(w.shift.Name) && len(w.spec.Hosts) > 0
+		if w.ours(vs) || vs.Namespace == w.shift.Namespace && byName {
 			continue // ours, or reported by its name already
 		}
 		bound := plan.QualifiedGateways(vs.Namespace, vs.Spec.GetGateways())

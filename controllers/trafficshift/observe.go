@@ -13,9 +13,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/apply"
 	"github.com/sluice-dev/sluice/controllers/plan"
 	"github.com/sluice-dev/sluice/controllers/shift"
 )
@@ -32,7 +34,10 @@ type world struct {
 
 	deployments map[string]*appsv1.Deployment // every one of the namespace, by name
 	records     map[string]*appsv1.ControllerRevision
-	services    []corev1.Service
+	services    []corev1.Service // those that select the pods
+	picked      *corev1.Service  // the one of them that carries the traffic, or the one to be made; nil where that cannot be told
+	namesake    *corev1.Service  // one that has the name of the one to be made, and does not select the pods
+	invalid     field.ErrorList  // what of the spec cannot be read; its defaults stand in its place
 	tables      map[string]*networkingv1.VirtualService
 	rule        *networkingv1.DestinationRule
 	gateway     *networkingv1.Gateway
@@ -42,8 +47,10 @@ type world struct {
 func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*world, error) {
 	w := &world{shift: ts, spec: *ts.Spec.DeepCopy()}
 	w.spec.Default()
+	w.invalid = w.spec.Validate(field.NewPath("spec"))
+	mend(&w.spec, w.invalid)
 	for _, read := range []func(context.Context, *world) error{
-		r.readDeployments, r.readRecords, r.readPods, r.readService, r.readMesh,
+		r.readDeployments, r.readRecords, r.readPods, r.readService, r.readMesh, r.keepService,
 	} {
 		if err := read(ctx, w); err != nil {
 			return nil, err
@@ -61,6 +68,30 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 	o.Tables, o.Subsets, o.Rule = w.tablesRead(), w.subsetsRead(), w.rule != nil && w.ours(w.rule)
 	o.Evidence = r.evidence(ctx, w)
 	return w, nil
+}
+
+// mend puts defaults in the place of what cannot be read, so that a candidate can be taken back whatever its owner writes. Nothing is
+// raised on them: InvalidSpec stands in the way at every weight.
+func mend(spec *v1alpha1.TrafficShiftSpec, errs field.ErrorList) {
+	for _, err := range errs {
+		switch name, _, _ := strings.Cut(strings.TrimPrefix(err.Field, "spec."), "."); {
+		case strings.HasPrefix(name, "steps"):
+			spec.Steps = nil
+		case name == "maxErrorRate":
+			spec.MaxErrorRate = ""
+		case name == "maxLatency":
+			spec.MaxLatency = nil
+		case name == "minRequests":
+			spec.MinRequests = nil
+		case name == "hold":
+			spec.Hold = nil
+		case name == "bake":
+			spec.Bake = nil
+		case name == "deadline":
+			spec.Deadline = nil
+		}
+	}
+	spec.Default()
 }
 
 // writable reports whether there is a Deployment that objects can be made for, and owned by.
@@ -88,6 +119,9 @@ func (r *Reconciler) readDeployments(ctx context.Context, w *world) error {
 	shiftCopy := w.shift.DeepCopy()
 	shiftCopy.Spec = w.spec
 	w.scope = plan.Scope{Shift: shiftCopy, Template: template, Records: map[string]*appsv1.ControllerRevision{}, GatewaySelector: r.Config.GatewaySelector}
+	if n := deref(template.Spec.Replicas, 1); n > 0 && apply.AppliedByOthers(template, v1alpha1.FieldManager, "replicas") {
+		w.scope.Wish = &n
+	}
 	w.observation.Template = shift.Template{
 		Exists: true, Replicas: deref(template.Spec.Replicas, 1), Running: template.Status.Replicas, Available: template.Status.AvailableReplicas,
 		Settled: settled(template), Held: template.Annotations[v1alpha1.AnnotationHeld] == "true", Generation: template.Generation,
@@ -245,25 +279,48 @@ func (r *Reconciler) readService(ctx context.Context, w *world) error {
 		return fmt.Errorf("listing Services: %w", err)
 	}
 	for i := range list.Items {
-		if selects(&list.Items[i], w.scope.Template) {
-			w.services = append(w.services, list.Items[i])
+		switch s := &list.Items[i]; {
+		case selects(s, w.scope.Template):
+			w.services = append(w.services, *s)
+		case s.Name == w.shift.Name:
+			w.namesake = s
 		}
 	}
 	slices.SortFunc(w.services, func(a, b corev1.Service) int { return cmp.Compare(a.Name, b.Name) })
 	switch i := slices.IndexFunc(w.services, func(s corev1.Service) bool { return s.Name == w.spec.Service }); {
 	case i >= 0:
-		w.scope.Service = w.services[i].DeepCopy()
+		w.picked = &w.services[i]
 	case w.spec.Service == "" && len(w.services) == 1:
-		w.scope.Service = w.services[0].DeepCopy()
+		w.picked = &w.services[0]
 	case w.spec.Service == "" && len(w.services) == 0:
-		w.scope.Service = w.scope.MakeService()
+		w.picked = w.scope.MakeService()
 	}
-	if s := w.scope.Service; s != nil {
-		w.scope.Made = len(w.services) == 0 || w.ours(s)
-		if w.ours(s) {
-			w.scope.Service = w.scope.MakeService()
+	if w.picked != nil {
+		r.use(w, w.picked)
+	}
+	return nil
+}
+
+// use makes s the Service that the objects are made for. One of ours is made anew, so that drift in it is put right.
+func (r *Reconciler) use(w *world, s *corev1.Service) {
+	w.scope.Service = s.DeepCopy()
+	w.scope.Made = (len(w.services) == 0 || w.ours(s)) && w.namesake == nil
+	if made := w.scope.MakeService(); w.ours(s) && made != nil {
+		w.scope.Service = made
+	}
+	w.scope.Host = r.fullName(s.Name, w.shift.Namespace)
+}
+
+// keepService goes on with the Service that our routes are for where it cannot be told any more which one that should be: what
+// stands in the way of the next release must not stand in the way of taking this one back.
+func (r *Reconciler) keepService(_ context.Context, w *world) error {
+	if w.picked != nil || w.rule == nil || !w.ours(w.rule) {
+		return nil
+	}
+	for i := range w.services {
+		if r.fullName(w.services[i].Name, w.shift.Namespace) == w.rule.Spec.GetHost() {
+			r.use(w, &w.services[i])
 		}
-		w.scope.Host = fmt.Sprintf("%s.%s.svc.%s", s.Name, w.shift.Namespace, r.Config.ClusterDomain)
 	}
 	return nil
 }

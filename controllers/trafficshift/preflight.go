@@ -10,7 +10,6 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -45,13 +44,16 @@ func (w *world) checkSpec() []shift.Problem {
 	if text := w.shift.Annotations[v1alpha1.AnnotationInvalid]; text != "" {
 		problems = append(problems, problem(v1alpha1.ReasonInvalidAnnotation, "%s", text))
 	}
-	if errs := w.spec.Validate(field.NewPath("spec")); len(errs) > 0 {
-		problems = append(problems, problem(v1alpha1.ReasonInvalidSpec, "%v", errs.ToAggregate()))
+	if len(w.invalid) > 0 {
+		problems = append(problems, problem(v1alpha1.ReasonInvalidSpec, "%v", w.invalid.ToAggregate()))
 	}
 	if raw := w.spec.TrafficPolicy; raw != nil && len(raw.Raw) > 0 {
 		w.scope.Policy = &networking.TrafficPolicy{}
 		if err := json.Unmarshal(raw.Raw, w.scope.Policy); err != nil {
 			w.scope.Policy = nil
+			if w.rule != nil && w.ours(w.rule) {
+				w.scope.Policy = w.rule.Spec.GetTrafficPolicy() // the one that was accepted last stays in force
+			}
 			problems = append(problems, problem(v1alpha1.ReasonInvalidSpec, "spec.trafficPolicy is not an Istio trafficPolicy: %v", err))
 		}
 	}
@@ -68,7 +70,7 @@ func (w *world) checkTemplate() []shift.Problem {
 
 // checkService refuses what Istio cannot split by version (rules P1 to P4).
 func (w *world) checkService() []shift.Problem {
-	s := w.scope.Service
+	s := w.picked
 	name := fmt.Sprintf("Service %s/%s", w.shift.Namespace, w.shift.Name)
 	if s != nil {
 		name = fmt.Sprintf("Service %s/%s", w.shift.Namespace, s.Name)
@@ -116,6 +118,9 @@ func (w *world) checkNames() []shift.Problem {
 		if vs, ok := w.tables[name]; ok && !w.ours(vs) && !released && (name == w.shift.Name || len(w.spec.Hosts) > 0) {
 			taken("VirtualService", name)
 		}
+	}
+	if w.namesake != nil && len(w.services) == 0 {
+		taken("Service", w.namesake.Name)
 	}
 	if w.rule != nil && !w.ours(w.rule) {
 		taken("DestinationRule", w.rule.Name)

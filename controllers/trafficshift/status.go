@@ -123,7 +123,7 @@ func setRouteVerified(status *v1alpha1.TrafficShiftStatus, generation int64, _ *
 func setEvidenceAvailable(status *v1alpha1.TrafficShiftStatus, generation int64, w *world, d shift.Decision) {
 	e := w.observation.Evidence
 	switch {
-	case d.Next.Candidate == "" || w.shift.Status.State.Candidate == "":
+	case d.Next.Candidate == "" || w.shift.Status.State.Phase != v1alpha1.PhaseProgressing:
 		set(status, generation, v1alpha1.ConditionEvidenceAvailable, metav1.ConditionUnknown, v1alpha1.ReasonAtRest, "no candidate is being judged")
 	case e.Available:
 		set(status, generation, v1alpha1.ConditionEvidenceAvailable, metav1.ConditionTrue, v1alpha1.ReasonCounting, fmt.Sprintf("counting requests as reporter %s sees them", e.Sample.Reporter))
@@ -154,15 +154,6 @@ func summarize(status *v1alpha1.TrafficShiftStatus, generation int64, w *world, 
 	blocked := len(w.observation.Problems) > 0
 	stalled := blocked || d.Next.Phase == v1alpha1.PhaseFailed
 	ready := d.Next.Phase == v1alpha1.PhaseStable && !blocked && d.Reason != v1alpha1.ReasonStableUnavailable
-	flag := func(kind string, on bool) {
-		if on {
-			set(status, generation, kind, metav1.ConditionTrue, d.Reason, d.Message)
-			return
-		}
-		meta.RemoveStatusCondition(&status.Conditions, kind)
-	}
-	flag(v1alpha1.ConditionStalled, stalled)
-	flag(v1alpha1.ConditionReconciling, !stalled && !atRest(d.Next))
 	value, reason, message := metav1.ConditionFalse, d.Reason, d.Message
 	switch {
 	case blocked:
@@ -170,6 +161,15 @@ func summarize(status *v1alpha1.TrafficShiftStatus, generation int64, w *world, 
 	case ready:
 		value = metav1.ConditionTrue
 	}
+	flag := func(kind string, on bool) {
+		if on {
+			set(status, generation, kind, metav1.ConditionTrue, reason, message)
+			return
+		}
+		meta.RemoveStatusCondition(&status.Conditions, kind)
+	}
+	flag(v1alpha1.ConditionStalled, stalled)
+	flag(v1alpha1.ConditionReconciling, !stalled && !atRest(d.Next))
 	set(status, generation, v1alpha1.ConditionReady, value, reason, message)
 }
 

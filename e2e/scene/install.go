@@ -22,6 +22,7 @@ func (s *Scene) Values() map[string]any {
 		"image":    map[string]any{"repository": "lab.local/sluice", "tag": "dev"},
 		"controller": map[string]any{
 			"prometheusAddress": s.PrometheusURL, "scrapeInterval": "1s", "settle": "1s", "drain": "3s",
+			"extraArgs": []any{"--leader-election-lease=5s"},
 		},
 	}
 }

@@ -185,3 +185,18 @@ func answers(ctx context.Context, transport http.RoundTripper, url string) error
 		return resp.StatusCode == http.StatusOK, resp.Status, nil
 	})
 }
+
+// Gone waits for an object to be gone.
+func (s *Scene) Gone(ctx context.Context, limit time.Duration, o client.Object) error {
+	return await(ctx, limit, fmt.Sprintf("%T %s to be gone", o, o.GetName()), func(ctx context.Context) (bool, string, error) {
+		err := s.Client.Get(ctx, client.ObjectKeyFromObject(o), o)
+		if apierrors.IsNotFound(err) {
+			return true, "", nil
+		}
+		state := "it is still there"
+		if ts, ok := o.(*v1alpha1.TrafficShift); ok {
+			state = string(ts.Status.State.Stage) + ": " + ts.Status.Message
+		}
+		return false, state, err
+	})
+}

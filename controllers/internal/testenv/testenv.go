@@ -35,7 +35,11 @@ var start = sync.OnceValues(func() (*rest.Config, error) {
 		return nil, err
 	}
 	environment.CRDDirectoryPaths = paths
-	return environment.Start()
+	config, err := environment.Start()
+	if config != nil {
+		config.QPS = -1 // a test's own API server needs no protection from it
+	}
+	return config, err
 })
 
 // Main runs the tests and stops the API server, if any of them has started it. It belongs in TestMain.

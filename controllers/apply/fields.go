@@ -1,0 +1,40 @@
+package apply
+
+import (
+	"encoding/json"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// SpecFields returns the fields directly under spec that an entry of managedFields owns.
+func SpecFields(e metav1.ManagedFieldsEntry) map[string]bool {
+	if e.FieldsV1 == nil {
+		return nil
+	}
+	var owned struct {
+		Spec map[string]json.RawMessage `json:"f:spec"`
+	}
+	if err := json.Unmarshal(e.FieldsV1.GetRawBytes(), &owned); err != nil {
+		return nil
+	}
+	names := map[string]bool{}
+	for key := range owned.Spec {
+		if name, ok := strings.CutPrefix(key, "f:"); ok {
+			names[name] = true
+		}
+	}
+	return names
+}
+
+// AppliedByOthers reports whether a manager other than ours owns a field of spec through server-side apply. Ours are manager, and
+// manager followed by "-" and what it does.
+func AppliedByOthers(o metav1.Object, manager, field string) bool {
+	for _, e := range o.GetManagedFields() {
+		ours := e.Manager == manager || strings.HasPrefix(e.Manager, manager+"-")
+		if !ours && e.Operation == metav1.ManagedFieldsOperationApply && SpecFields(e)[field] {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,234 @@
+package trafficshift
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+)
+
+const virtualService = `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: NAME}
+spec:
+  hosts: [HOST]
+  GATEWAYS
+  http: [{route: [{destination: {host: HOST}}]}]
+`
+
+const destinationRule = `
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: NAME}
+spec: {host: HOST, trafficPolicy: {connectionPool: {http: {http2MaxRequests: 7}}}}
+`
+
+// rival makes an object from a manifest: pairs of placeholder and value.
+func rival(manifest string, pairs ...string) string {
+	return strings.NewReplacer(append(pairs, "GATEWAYS", "")...).Replace(manifest)
+}
+
+const fullHost = "micro-api.NS.svc.cluster.local"
+
+// TestWhatStandsInTheWayIsSaidWithItsRemedy holds every reason not to accept a TrafficShift to the same promise: it is found before any
+// traffic is touched, it is said in a condition and in one Warning event, and the message says what to do.
+func TestWhatStandsInTheWayIsSaidWithItsRemedy(t *testing.T) {
+	hosts := func(also string) string {
+		return strings.Replace(trafficShift, "spec:", "spec:\n  hosts: [shop.example.com]\n"+also, 1)
+	}
+	edit := func(pairs ...string) string { return strings.NewReplacer(pairs...).Replace(service) }
+	alone := func(pairs ...string) string { d, _, _ := strings.Cut(edit(pairs...), "\n---\n"); return d }
+	headless := `
+apiVersion: v1
+kind: Service
+metadata: {name: micro-api-peers}
+spec: {clusterIP: None, selector: {app: micro-api}, ports: [{name: http, port: 80}]}
+`
+	tests := map[string]struct {
+		service, shift, also string
+		elsewhere            string // in a namespace of its own
+		reason               string
+		remedy               []string // parts of the message
+	}{
+		"NoDeployment": {service: "-", reason: v1alpha1.ReasonDeploymentNotFound, remedy: []string{"NS/micro-api", "create it, or delete this TrafficShift"}},
+		"SeveralServices": {also: edit("name: micro-api}\nspec:\n  selector", "name: other}\nspec:\n  selector")[strings.Index(service, "---")+4:],
+			reason: v1alpha1.ReasonServiceAmbiguous, remedy: []string{"micro-api, other", "sluice.dev/service"}},
+		"NamedServiceIsNotThere": {shift: strings.Replace(trafficShift, "spec:", "spec:\n  service: nope", 1),
+			reason: v1alpha1.ReasonServiceUnsupported, remedy: []string{`"nope"`, "accepted: micro-api"}},
+		"Headless": {service: edit("  selector: {app: micro-api}\n  ports: [{", "  clusterIP: None\n  selector: {app: micro-api}\n  ports: [{"),
+			reason: v1alpha1.ReasonServiceUnsupported, remedy: []string{"headless", "use a ClusterIP Service"}},
+		"HeadlessBeside": {also: headless, reason: v1alpha1.ReasonServiceAmbiguous, remedy: []string{"micro-api-peers", "sluice.dev/service"}},
+		"PortIsNotHTTP": {service: edit("{name: http, port: 80, targetPort: http}", "{name: tcp-x, port: 81}"),
+			reason: v1alpha1.ReasonServiceUnsupported, remedy: []string{"port 81", `"tcp-x"`, "name it http"}},
+		"OnePortIsNotHTTP": {service: edit("{name: http, port: 80, targetPort: http}", "{name: http, port: 80}, {name: metrics, port: 9090}"),
+			reason: v1alpha1.ReasonServiceUnsupported, remedy: []string{"port 9090", `"metrics"`}},
+		"NoServiceAndNoPort": {service: alone("name: http, containerPort: 8080", "name: db, containerPort: 5432", "port: http", "port: db"),
+			reason: v1alpha1.ReasonServiceUnsupported, remedy: []string{"none can be made", "name a container port http"}},
+		"ServiceSelectsVersion": {service: edit("  selector: {app: micro-api}\n  ports", "  selector: {app: micro-api, version: blue}\n  ports"),
+			reason: v1alpha1.ReasonServiceSelectsVersion, remedy: []string{"Service NS/micro-api", "remove it from the selector"}},
+		"TemplateSetsVersion": {service: edit("version: blue", "sluice.dev/version: mine"),
+			reason: v1alpha1.ReasonTemplateSetsVersion, remedy: []string{`"mine"`, "remove it"}},
+		"HostClaimedInAnotherNamespace": {elsewhere: rival(virtualService, "NAME", "theirs", "HOST", fullHost),
+			reason: v1alpha1.ReasonHostClaimed, remedy: []string{fullHost, "VirtualService OTHER/theirs", "remove or change"}},
+		"HostClaimedByItsShortName": {also: rival(virtualService, "NAME", "theirs", "HOST", "micro-api"),
+			reason: v1alpha1.ReasonHostClaimed, remedy: []string{"VirtualService NS/theirs (host micro-api)"}},
+		"HostClaimedUnderTheNameOfOurHosts": {also: rival(virtualService, "NAME", "micro-api-hosts", "HOST", "micro-api"),
+			reason: v1alpha1.ReasonHostClaimed, remedy: []string{"VirtualService NS/micro-api-hosts"}},
+		"HostClaimedByARule": {also: rival(destinationRule, "NAME", "theirs", "HOST", "micro-api"),
+			reason: v1alpha1.ReasonHostClaimed, remedy: []string{"DestinationRule NS/theirs"}},
+		"HostHiddenByAClientsRule": {elsewhere: rival(destinationRule, "NAME", "theirs", "HOST", fullHost),
+			reason: v1alpha1.ReasonHostClaimed, remedy: []string{"DestinationRule OTHER/theirs"}},
+		"HostHiddenByAClientsWildcard": {elsewhere: rival(destinationRule, "NAME", "theirs", "HOST", `"*.NS.svc.cluster.local"`),
+			reason: v1alpha1.ReasonHostClaimed, remedy: []string{"DestinationRule OTHER/theirs"}},
+		"HostClaimedAtItsGateway": {shift: hosts("  gateways: [public]"),
+			also:   "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: unused}\n---" + rival(virtualService, "NAME", "theirs", "HOST", "shop.example.com", "GATEWAYS", "gateways: [public]"),
+			reason: v1alpha1.ReasonHostClaimed, remedy: []string{"VirtualService NS/theirs (host shop.example.com)"}},
+		"HostNotAllowed": {shift: strings.Replace(trafficShift, "spec:", "spec:\n  hosts: [bank.example.org]", 1),
+			reason: v1alpha1.ReasonHostNotAllowed, remedy: []string{`"bank.example.org"`, "sluice.dev/allowed-hosts", "granted now: *.example.com"}},
+		"GatewayNotAllowed": {shift: hosts("  gateways: [istio-system/public]"),
+			reason: v1alpha1.ReasonGatewayNotAllowed, remedy: []string{`"istio-system/public"`, "sluice.dev/allowed-gateways"}},
+		"AutoscalerTargetsTemplate": {also: `
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: micro-api}
+spec: {maxReplicas: 5, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: micro-api}}
+`, reason: v1alpha1.ReasonAutoscalerTargetsTemplate, remedy: []string{"NS/micro-api", "kind: TrafficShift"}},
+		"VirtualServiceNameTaken": {also: rival(virtualService, "NAME", "micro-api", "HOST", "other"),
+			reason: v1alpha1.ReasonNameTaken, remedy: []string{"VirtualService NS/micro-api", "rename or delete it"}},
+		"HostsVirtualServiceNameTaken": {shift: hosts(""), also: rival(virtualService, "NAME", "micro-api-hosts", "HOST", "other"),
+			reason: v1alpha1.ReasonNameTaken, remedy: []string{"VirtualService NS/micro-api-hosts"}},
+		"DestinationRuleNameTaken": {also: rival(destinationRule, "NAME", "micro-api", "HOST", "other"),
+			reason: v1alpha1.ReasonNameTaken, remedy: []string{"DestinationRule NS/micro-api"}},
+		"GatewayNameTaken": {shift: hosts(""), also: `
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: micro-api}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [x.example.com]}]}
+`, reason: v1alpha1.ReasonNameTaken, remedy: []string{"Gateway NS/micro-api"}},
+		"ServiceNameTaken": {service: edit("  selector: {app: micro-api}\n  ports", "  selector: {app: other}\n  ports"),
+			reason: v1alpha1.ReasonNameTaken, remedy: []string{"Service NS/micro-api"}},
+		"TrafficPolicyIsNone": {shift: strings.Replace(trafficShift, "spec:", "spec:\n  trafficPolicy: {loadBalancer: {simple: FASTEST}}", 1),
+			reason: v1alpha1.ReasonInvalidSpec, remedy: []string{"spec.trafficPolicy", "FASTEST"}},
+		"StepsFall": {shift: strings.Replace(trafficShift, "{weight: 5}, {weight: 50}", "{weight: 50}, {weight: 5}", 1),
+			reason: v1alpha1.ReasonInvalidSpec, remedy: []string{"spec.steps[1].weight", "must rise"}},
+		"AnnotationsAreInvalid": {shift: strings.Replace(trafficShift, "{name: micro-api}", `{name: micro-api, annotations: {sluice.dev/invalid-annotations: "sluice.dev/hold: soon"}}`, 1),
+			reason: v1alpha1.ReasonInvalidAnnotation, remedy: []string{"sluice.dev/hold: soon"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			c.Config.AllowedHosts = []string{"*.example.com"}
+			if name == "HostClaimedAtItsGateway" || name == "HostNotAllowed" {
+				c.Config.AllowedGateways = []string{"*"}
+			}
+			other := &corev1.Namespace{}
+			other.GenerateName = "other-"
+			if err := c.Client.Create(t.Context(), other); err != nil {
+				t.Fatal(err)
+			}
+			names := strings.NewReplacer("NS", c.ns, "OTHER", other.Name)
+			switch tc.service {
+			case "":
+				c.apply(service)
+			case "-":
+			default:
+				c.apply(tc.service)
+			}
+			if tc.also != "" {
+				c.apply(names.Replace(tc.also))
+			}
+			if tc.elsewhere != "" {
+				c.apply(strings.Replace(names.Replace(tc.elsewhere), "{name: theirs", "{namespace: "+other.Name+", name: theirs", 1))
+			}
+			if tc.shift == "" {
+				tc.shift = trafficShift
+			}
+			c.apply(tc.shift)
+			c.kubelet()
+			for range 5 {
+				c.pass()
+			}
+			s := c.shift()
+			accepted := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionAccepted)
+			if accepted == nil || accepted.Status != "False" || accepted.Reason != tc.reason {
+				t.Fatalf("Accepted is %+v; want False %s", accepted, tc.reason)
+			}
+			for _, part := range tc.remedy {
+				if !strings.Contains(accepted.Message, names.Replace(part)) {
+					t.Errorf("the message does not say %q: %s", names.Replace(part), accepted.Message)
+				}
+			}
+			if got := condition(s, v1alpha1.ConditionReady); got != "False "+tc.reason {
+				t.Errorf("Ready is %q; want False %s", got, tc.reason)
+			}
+			if got := condition(s, v1alpha1.ConditionStalled); !strings.HasPrefix(got, "True ") {
+				t.Errorf("Stalled is %q; want True: nothing goes on until somebody acts", got)
+			}
+			if diff := cmp.Diff([]string{"Warning " + tc.reason}, c.told.take()); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+			if sizes := c.deploymentSizes(); len(sizes) > 1 {
+				t.Errorf("versions were started all the same: %q", sizes)
+			}
+		})
+	}
+}
+
+// Rules of the root namespace, and wildcards of the service's own, applied before and are hidden by ours: their policy is carried over.
+func TestD2AHiddenRulesPolicyIsCarriedOver(t *testing.T) {
+	tests := map[string]string{
+		"Wildcard":      rival(destinationRule, "NAME", "all", "HOST", `"*.NS.svc.cluster.local"`),
+		"RootNamespace": rival(destinationRule, "NAME", "all", "HOST", fullHost),
+	}
+	for name, rule := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			root := &corev1.Namespace{}
+			root.GenerateName = "root-"
+			if err := c.Client.Create(t.Context(), root); err != nil {
+				t.Fatal(err)
+			}
+			c.Config.RootNamespace = root.Name
+			if name == "RootNamespace" {
+				rule = strings.Replace(rule, "{name:", "{namespace: "+root.Name+", name:", 1)
+			}
+			c.apply(strings.ReplaceAll(rule, "NS", c.ns))
+			c.adopt()
+			ours := &networkingv1.DestinationRule{}
+			c.get("micro-api", ours)
+			if got := ours.Spec.GetTrafficPolicy().GetConnectionPool().GetHttp().GetHttp2MaxRequests(); got != 7 {
+				t.Errorf("the policy in force before is lost: %v", ours.Spec.GetTrafficPolicy())
+			}
+		})
+	}
+}
+
+// V3: of two mesh VirtualServices for a host, Istio drops the younger without a word. One that appears in the middle of a shift does not
+// stop a way back, and the next release waits.
+func TestV3ARivalThatAppearsLaterStopsTheNextRelease(t *testing.T) {
+	c := newCluster(t)
+	c.adopt()
+	c.apply(rival(virtualService, "NAME", "theirs", "HOST", "micro-api"))
+	c.pass()
+	if got := condition(c.shift(), v1alpha1.ConditionAccepted); got != "False HostClaimed" {
+		t.Fatalf("Accepted is %q", got)
+	}
+	c.setImage("micro-api:1.2")
+	for range 10 {
+		c.pass()
+		c.kubelet()
+	}
+	if s := c.shift(); s.Status.Candidate != "" || s.Status.Stable != "v1" {
+		t.Errorf("a release has started beside a rival: %+v", s.Status)
+	}
+	if err := c.Client.Delete(t.Context(), &networkingv1.VirtualService{ObjectMeta: objectMeta(c.ns, "theirs")}); err != nil {
+		t.Fatal(err)
+	}
+	c.run("the release", 60, func(s *v1alpha1.TrafficShift) bool { return s.Status.Candidate == "v2" })
+}

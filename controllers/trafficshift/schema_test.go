@@ -1,0 +1,178 @@
+package trafficshift
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/internal/testenv"
+)
+
+func shiftOf(t *testing.T, namespace, name, spec string) *unstructured.Unstructured {
+	t.Helper()
+	u := &unstructured.Unstructured{Object: map[string]any{}}
+	if spec != "" {
+		body := map[string]any{}
+		if err := yaml.Unmarshal([]byte(spec), &body); err != nil {
+			t.Fatal(err)
+		}
+		u.Object["spec"] = body
+	}
+	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("TrafficShift"))
+	u.SetNamespace(namespace)
+	u.SetName(name)
+	return u
+}
+
+// TestTheAPIServerRefusesMistakes holds the schema to what it says: a mistake is refused where it is made, by whoever makes it.
+func TestTheAPIServerRefusesMistakes(t *testing.T) {
+	api, ns := testenv.Namespace(t)
+	steps := func(weights string) string { return "steps: [" + weights + "]" }
+	tests := map[string]struct {
+		spec string
+		want string // part of the refusal; empty where it is accepted
+	}{
+		"Nothing":                {"", ""},
+		"WholeWeight":            {steps("{weight: 5}, {weight: 100}"), ""},
+		"WeightWithPercent":      {steps(`{weight: "5%"}, {weight: "100%"}`), ""},
+		"WeightWithDecimal":      {steps(`{weight: "0.5"}, {weight: 100}`), ""},
+		"WeightOf101":            {steps(`{weight: "101"}, {weight: 100}`), "weight"},
+		"WeightTooFine":          {steps(`{weight: "0.55"}, {weight: 100}`), "weight"},
+		"WeightInWords":          {steps(`{weight: abc}, {weight: 100}`), "weight"},
+		"NegativeWeightInWords":  {steps(`{weight: "-5"}, {weight: 100}`), "weight"},
+		"NoWeight":               {steps(`{}, {weight: 100}`), "weight"},
+		"LastStepIsNot100":       {steps("{weight: 5}, {weight: 50}"), "the last step must be 100"},
+		"NoSteps":                {"steps: []", "steps"},
+		"ManySteps":              {steps(strings.Repeat("{weight: 5}, ", 50) + "{weight: 100}"), "50"},
+		"GatewaysWithoutHosts":   {"gateways: [public]", "gateways need hosts"},
+		"GatewaysWithHosts":      {"gateways: [istio-system/public]\nhosts: [shop.example.com]", ""},
+		"GatewayWithTwoSlashes":  {"gateways: [a/b/c]\nhosts: [shop.example.com]", "gateways"},
+		"HostTwice":              {"hosts: [a.example.com, a.example.com]", "hosts"},
+		"EmptyHost":              {`hosts: [""]`, "hosts"},
+		"OtherStrategy":          {"strategy: blue-green", "strategy"},
+		"ErrorRateInWords":       {"maxErrorRate: lots", "maxErrorRate"},
+		"ErrorRateAbove100":      {`maxErrorRate: "101%"`, "maxErrorRate"},
+		"FineErrorRate":          {`maxErrorRate: "0.125%"`, ""},
+		"Latency":                {`maxLatency: {percentile: "99.9", below: 500ms}`, ""},
+		"LatencyOfEveryRequest":  {`maxLatency: {percentile: "100", below: 500ms}`, "percentile"},
+		"LatencyWithoutBound":    {`maxLatency: {percentile: "99"}`, "below"},
+		"NoRequests":             {"minRequests: 0", "minRequests"},
+		"NegativeReplicas":       {"replicas: -1", "replicas"},
+		"NoReplicas":             {"replicas: 0", ""},
+		"TrafficPolicyIsNoMap":   {"trafficPolicy: fast", "trafficPolicy"},
+		"TrafficPolicyOfIstio's": {"trafficPolicy: {outlierDetection: {consecutive5xxErrors: 5}}", ""},
+		"UnknownFieldIsDropped":  {"replica: 3", ""},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			err := api.Create(t.Context(), shiftOf(t, ns, strings.ToLower(strings.NewReplacer("'", "", " ", "").Replace(name)), tc.spec))
+			switch {
+			case tc.want == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+				t.Errorf("error %v; want a refusal that says %q", err, tc.want)
+			}
+		})
+	}
+}
+
+// What the schema lets through and the types cannot hold is worse than a mistake: one such object breaks every list of TrafficShifts,
+// and with it the controller of the whole cluster.
+func TestTheAPIServerRefusesWhatTheTypesCannotHold(t *testing.T) {
+	api, ns := testenv.Namespace(t)
+	for name, spec := range map[string]string{
+		"hold": "hold: soon", "bake": "bake: 5", "deadline": "deadline: 1 week", "below": `maxLatency: {percentile: "99", below: fast}`,
+		"number": "steps: [{weight: 101}, {weight: 100}]", "negative-number": "steps: [{weight: -5}, {weight: 100}]",
+		"replicas": "replicas: 3000000000", "below-long": `maxLatency: {percentile: "99", below: 99999999999999999999h}`, "hold-long": "hold: 99999999h",
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := shiftOf(t, ns, name, spec)
+			if err := api.Create(t.Context(), u); err == nil {
+				t.Errorf("%q is accepted", spec)
+				_ = api.Delete(t.Context(), u)
+			}
+		})
+	}
+}
+
+func TestNamesThatLeaveNoRoomForAVersionAreRefused(t *testing.T) {
+	api, ns := testenv.Namespace(t)
+	if err := api.Create(t.Context(), shiftOf(t, ns, strings.Repeat("x", 52), "")); err != nil {
+		t.Errorf("52 characters: %v", err)
+	}
+	if err := api.Create(t.Context(), shiftOf(t, ns, strings.Repeat("x", 53), "")); err == nil || !strings.Contains(err.Error(), "at most 52 characters") {
+		t.Errorf("53 characters: %v; want a refusal that says how many there may be", err)
+	}
+}
+
+func TestDefaultsAreSeenByWhoReadsTheObject(t *testing.T) {
+	api, ns := testenv.Namespace(t)
+	if err := api.Create(t.Context(), shiftOf(t, ns, "micro-api", "replicas: 3")); err != nil {
+		t.Fatal(err)
+	}
+	var got v1alpha1.TrafficShift
+	if err := api.Get(t.Context(), types.NamespacedName{Namespace: ns, Name: "micro-api"}, &got); err != nil {
+		t.Fatal(err)
+	}
+	three := int32(3)
+	want := v1alpha1.TrafficShiftSpec{Replicas: &three}
+	want.Default()
+	if diff := cmp.Diff(want, got.Spec); diff != "" {
+		t.Errorf("spec (-Default +read):\n%s", diff)
+	}
+}
+
+// An autoscaler, or kubectl scale, points at the TrafficShift.
+func TestTheScaleSubresourceWorks(t *testing.T) {
+	c := newCluster(t)
+	c.adopt()
+	ts, scale := c.shift(), &autoscalingv1.Scale{}
+	if err := c.Client.SubResource("scale").Get(t.Context(), ts, scale); err != nil {
+		t.Fatal(err)
+	}
+	want := autoscalingv1.ScaleStatus{Replicas: 3, Selector: "sluice.dev/version in (micro-api-v1)"}
+	if diff := cmp.Diff(want, scale.Status); diff != "" || scale.Spec.Replicas != 3 {
+		t.Errorf("scale: %d wished, status (-want +got):\n%s", scale.Spec.Replicas, diff)
+	}
+	scale.Spec.Replicas = 5
+	if err := c.Client.SubResource("scale").Update(t.Context(), ts, client.WithSubResourceBody(scale)); err != nil {
+		t.Fatal(err)
+	}
+	c.pass()
+	if diff := cmp.Diff([]string{"micro-api 0", "micro-api-v1 5"}, c.deploymentSizes()); diff != "" {
+		t.Errorf("Deployments (-want +got):\n%s", diff)
+	}
+}
+
+func TestKubectlGetShowsWhereAShiftStands(t *testing.T) {
+	api, _ := testenv.Namespace(t)
+	crd := &unstructured.Unstructured{}
+	crd.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"})
+	if err := api.Get(t.Context(), types.NamespacedName{Name: "trafficshifts.sluice.dev"}, crd); err != nil {
+		t.Fatal(err)
+	}
+	versions, _, _ := unstructured.NestedSlice(crd.Object, "spec", "versions")
+	version, _ := versions[0].(map[string]any)
+	columns, _, _ := unstructured.NestedSlice(version, "additionalPrinterColumns")
+	var got []string
+	for _, column := range columns {
+		c, _ := column.(map[string]any)
+		name, _ := c["name"].(string)
+		got = append(got, name)
+	}
+	if diff := cmp.Diff([]string{"Phase", "Step", "Weight", "Observed", "Stable", "Candidate", "Age", "Why"}, got); diff != "" {
+		t.Errorf("columns (-want +got):\n%s", diff)
+	}
+	short, _, _ := unstructured.NestedStringSlice(crd.Object, "spec", "names", "shortNames")
+	if diff := cmp.Diff([]string{"tshift"}, short); diff != "" {
+		t.Errorf("short names (-want +got):\n%s", diff)
+	}
+}
