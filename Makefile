@@ -56,7 +56,7 @@ bench: require-go ## Run the benchmarks
 
 .PHONY: golden
 golden: ## Rewrite golden files; commit only what you can explain
-	go test ./controllers/shim ./controllers/plan -update
+	go test ./controllers/shim ./controllers/plan ./controllers/trafficshift -update
 	cd e2e && go test ./chart -update
 
 .PHONY: generate

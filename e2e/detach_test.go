@@ -52,12 +52,16 @@ func TestHandingBackLosesNothing(t *testing.T) {
 		} else if metav1.GetControllerOf(o) != nil || o.GetLabels()[v1alpha1.LabelManagedBy] != "" {
 			t.Errorf("%T %s is still owned: %v, %v", o, kept, o.GetOwnerReferences(), o.GetLabels())
 		}
-		t.Cleanup(func() { _ = s.Client.Delete(shared.ctx, o) })
 	}
 	var versions appsv1.DeploymentList
 	if err := s.Client.List(t.Context(), &versions, client.InNamespace(scene.Shop), client.MatchingLabels{v1alpha1.LabelShift: name}); err != nil || len(versions.Items) > 0 {
 		t.Errorf("%d versions are left behind (%v)", len(versions.Items), err)
 	}
+	// And back again: what was left for the hosts is taken over, not refused as somebody else's.
+	if err := s.Annotate(t.Context(), deployment(name), map[string]string{v1alpha1.AnnotationStrategy: "canary"}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s, name, "to be adopted a second time", func(ts *v1alpha1.TrafficShift) bool { return ts.Status.Phase == v1alpha1.PhaseStable })
 	lossless(t, insiders, users)
 	if total := insiders.Report().Total + users.Report().Total; total < 10_000 {
 		t.Errorf("%d requests were sent; adoption, a shift and handing back are judged over 10,000", total)

@@ -29,7 +29,7 @@ func TestPercentIsReadOrRefused(t *testing.T) {
 		"":       {refused: true},
 		"%":      {refused: true},
 		"5%%":    {refused: true},
-		" 5":     {refused: true},
+		"5 %":    {refused: true},
 		"five":   {refused: true},
 		"NaN":    {refused: true},
 		"Inf":    {refused: true},

@@ -36,6 +36,9 @@ func detachCommand(o *options) *cobra.Command {
 			if all == (len(names) > 0) {
 				return errors.New("name the TrafficShifts to hand back, or give --all")
 			}
+			if namespace == "" && !all {
+				return errors.New("--namespace is missing: say where the TrafficShifts are")
+			}
 			config, err := restConfig(o.kubeconfig)
 			if err != nil {
 				return err

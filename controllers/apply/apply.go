@@ -41,7 +41,7 @@ func (w Writer) Apply(ctx context.Context, owner types.UID, desired, live client
 		err := w.create(ctx, name, owner, desired)
 		return err == nil, err
 	}
-	if !controlledBy(live, owner) {
+	if !controlledBy(live, owner) && !Disowned(live, string(w.Manager)) {
 		return false, fmt.Errorf("%s %w: it has another owner, and is left as it is", name, ErrForeign)
 	}
 	same, err := Same(desired, live)
@@ -90,7 +90,7 @@ func (w Writer) create(ctx context.Context, name string, owner types.UID, desire
 	found.SetGroupVersionKind(u.GroupVersionKind())
 	err = w.Live.Get(ctx, client.ObjectKeyFromObject(desired), found)
 	switch {
-	case err == nil && !controlledBy(found, owner):
+	case err == nil && !controlledBy(found, owner) && !Disowned(found, string(w.Manager)):
 		return fmt.Errorf("%s %w: it has another owner, and is left as it is", name, ErrForeign)
 	case err == nil:
 		return apierrors.NewConflict(
@@ -183,6 +183,12 @@ func (w Writer) describe(o client.Object) (string, error) {
 		return "", fmt.Errorf("%T: %w", o, err)
 	}
 	return fmt.Sprintf("%s %s/%s", gvk.Kind, o.GetNamespace(), o.GetName()), nil
+}
+
+// Disowned reports whether an object is what manager left behind when it let go: it applied it, and nobody owns it. Whoever comes
+// next may take it over.
+func Disowned(o metav1.Object, manager string) bool {
+	return metav1.GetControllerOfNoCopy(o) == nil && manages(o, manager)
 }
 
 // controlledBy reports whether owner is the object's controller.

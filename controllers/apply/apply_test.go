@@ -207,7 +207,7 @@ func TestForeignObjectsAreLeftAlone(t *testing.T) {
 				foreign, _ := desired.DeepCopyObject().(client.Object)
 				foreign.SetOwnerReferences(owners)
 				foreign.SetLabels(map[string]string{"app.kubernetes.io/managed-by": "somebody"})
-				if err := f.Client.Create(t.Context(), foreign); err != nil {
+				if err := f.Create(t.Context(), foreign); err != nil {
 					t.Fatal(err)
 				}
 				before := f.live(desired)
@@ -216,7 +216,7 @@ func TestForeignObjectsAreLeftAlone(t *testing.T) {
 						t.Errorf("%s, %s: wrote %t, %v; want ErrForeign", kind, seen, wrote, err)
 					}
 				}
-				if wrote, err := f.Writer.Disown(t.Context(), f.owner.UID, desired, before); wrote || err != nil {
+				if wrote, err := f.Disown(t.Context(), f.owner.UID, desired, before); wrote || err != nil {
 					t.Errorf("%s: disowning wrote %t, %v; want it left alone", kind, wrote, err)
 				}
 				if wrote, err := f.Writer.Delete(t.Context(), f.owner.UID, before); wrote || err != nil {
@@ -244,7 +244,7 @@ func TestAStaleDecisionIsRefused(t *testing.T) {
 		if _, err := f.Writer.Apply(t.Context(), f.owner.UID, changed, nil); !apierrors.IsConflict(err) {
 			t.Errorf("%s: creating what the cache does not show yet: %v; want a conflict", kind, err)
 		}
-		if _, err := f.Writer.Disown(t.Context(), f.owner.UID, changed, stale); !apierrors.IsConflict(err) {
+		if _, err := f.Disown(t.Context(), f.owner.UID, changed, stale); !apierrors.IsConflict(err) {
 			t.Errorf("%s: disowning on a stale read: %v; want a conflict", kind, err)
 		}
 		if _, err := f.Writer.Delete(t.Context(), f.owner.UID, stale); !apierrors.IsConflict(err) {
@@ -261,7 +261,7 @@ func TestDisownedObjectsOutliveTheirOwner(t *testing.T) {
 		bare, _ := desired.DeepCopyObject().(client.Object)
 		bare.SetOwnerReferences(nil)
 		bare.SetLabels(nil)
-		if wrote, err := f.Writer.Disown(t.Context(), f.owner.UID, bare, live); err != nil || !wrote {
+		if wrote, err := f.Disown(t.Context(), f.owner.UID, bare, live); err != nil || !wrote {
 			t.Fatalf("%s: wrote %t, %v", kind, wrote, err)
 		}
 		got := f.live(desired)
@@ -271,7 +271,7 @@ func TestDisownedObjectsOutliveTheirOwner(t *testing.T) {
 		if diff := cmp.Diff(spec(t, live)["spec"], spec(t, got)["spec"]); diff != "" {
 			t.Errorf("%s: its spec changed:\n%s", kind, diff)
 		}
-		if wrote, err := f.Writer.Disown(t.Context(), f.owner.UID, bare, got); wrote || err != nil {
+		if wrote, err := f.Disown(t.Context(), f.owner.UID, bare, got); wrote || err != nil {
 			t.Errorf("%s: disowning what is not ours any more wrote %t, %v", kind, wrote, err)
 		}
 	}

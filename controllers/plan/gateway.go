@@ -17,7 +17,7 @@ var serviceType = metav1.TypeMeta{APIVersion: "v1", Kind: "Service"}
 // gateway is named. An internal service is never exposed by default.
 func (s Scope) entry(d shift.Desired) []Step {
 	var steps []Step
-	if s.Made && !d.Unroute && !d.Bare {
+	if s.Made && d.Mesh && !d.Bare {
 		steps = append(steps, Step{Apply, s.Service})
 	}
 	if d.Mesh && len(s.Shift.Spec.Hosts) > 0 && len(s.Shift.Spec.Gateways) == 0 {

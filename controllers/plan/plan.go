@@ -6,8 +6,6 @@ package plan
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -136,8 +134,7 @@ func (s Scope) release(d shift.Desired) []Step {
 	if !d.Release {
 		return nil
 	}
-	steps := s.remove(slices.Sorted(maps.Keys(s.Records)))
-	return append(steps, Step{HandOver, s.hold(s.Template.Spec.Replicas, false)})
+	return []Step{{HandOver, s.hold(s.Template.Spec.Replicas, false)}}
 }
 
 func (s Scope) prune(d shift.Desired) []Step { return s.remove(d.Prune) }

@@ -172,3 +172,19 @@ func TestEverythingMadeIsMarkedAndOwned(t *testing.T) {
 		}
 	}
 }
+
+// A new template must not move the Service's ports before its version is promoted: the pods that users are on would get no request.
+func TestAServiceMadeFollowsTheVersionThatUsersAreOn(t *testing.T) {
+	s := load(t, "testdata/service-made.in.yaml")
+	scope := s.scope(t)
+	scope.Shift.Status.State.Stable = "v1"
+	scope.Template = scope.Template.DeepCopy()
+	scope.Template.Spec.Template.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "http", ContainerPort: 9999}}
+	if got := scope.MakeService().Spec.Ports[0].Port; got != 8080 {
+		t.Errorf("with v1 on port 8080 and a template on 9999 the Service is on %d", got)
+	}
+	scope.Shift.Status.State.Stable = ""
+	if got := scope.MakeService().Spec.Ports[0].Port; got != 9999 {
+		t.Errorf("before there is a version the Service is on %d; want the template's 9999", got)
+	}
+}

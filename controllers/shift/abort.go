@@ -109,7 +109,8 @@ func (p *pass) loweredByHand() *v1alpha1.Failure {
 	return failure(v1alpha1.ReasonWeightLowered, "the weight of %s was lowered from %s to %s by hand", p.next.Candidate, p.next.Weight, low)
 }
 
-// noHealthyUpstream aborts where failures without a host go on at the weight that was good before.
+// noHealthyUpstream aborts where failures without a host go on at the weight that was good before, or come back with the weight that
+// was retreated from: a release retreats once.
 func (p *pass) noHealthyUpstream() *v1alpha1.Failure {
 	if !p.failsWithoutHost() || !(p.next.Gate.Retreated || p.rungBelow(p.next.Weight) == 0) {
 		return nil

@@ -51,7 +51,7 @@ type Desired struct {
 	Bare bool
 	// Unroute removes the VirtualServices that Sluice alone needs, and the DestinationRule.
 	Unroute bool
-	// Release removes every version and every mark.
+	// Release takes every mark off the Deployment.
 	Release bool
 	// Template is what the annotated Deployment should be scaled to; nil leaves it alone. Held is whether it bears the mark.
 	Template *int32

@@ -199,6 +199,9 @@ func (p *pass) desiredDetaching() Desired {
 		d.Unroute = true
 	case v1alpha1.StageReleasing:
 		d = Desired{Unroute: true, Release: true}
+		for _, v := range p.obs.Versions {
+			d.Prune = append(d.Prune, v.Name)
+		}
 	case v1alpha1.StageReleased:
 		d = Desired{}
 	}

@@ -171,21 +171,48 @@ func TestLoweringGoesAsFarAsStableBears(t *testing.T) {
 	w.template = 2
 	w.run(100, w.atWeight(500))
 	w.broken[1] = true
-	w.versions["v1"].ready = 1
+	w.versions["v1"].ready = 0
 	w.intents.Abort = "v2"
 	w.pass(-1)
-	if got := w.state.Weight; got != 500 {
-		t.Errorf("one of three stable pods bears 33%%, so v2 keeps its 50%%; got %s", got)
+	if got := w.state.Weight; got != 500 || w.last.Reason != v1alpha1.ReasonStableUnavailable {
+		t.Errorf("stable has no ready pod; v2 has %s (%s), want its 50%% kept", got, w.last.Reason)
 	}
-	w.versions["v1"].ready = 2
+	six := int32(6)
+	w.spec.Replicas = &six // one pod of six bears a quarter, with headroom: v2 keeps no more than it has
+	w.versions["v1"].ready = 1
 	w.pass(-1)
-	if got := w.state.Weight; got != 334 {
-		t.Errorf("two of three stable pods bear 66.6%%; v2 has %s, want 33.4%%", got)
+	if got := w.state.Weight; got != 500 {
+		t.Errorf("one of six stable pods bears 25%%; v2 has %s, want its 50%% kept", got)
 	}
 	w.versions["v1"].ready = 3
 	w.pass(-1)
+	if got := w.state.Weight; got != 250 {
+		t.Errorf("three of six stable pods bear 75%%; v2 has %s, want 25%%", got)
+	}
+	w.versions["v1"].ready = 4
+	w.pass(-1)
 	if got := w.state.Weight; got != 0 {
-		t.Errorf("all stable pods are back; v2 has %s", got)
+		t.Errorf("four of six stable pods bear it all; v2 has %s", got)
+	}
+}
+
+func TestSlightWeightGoesAtOnceThoughStableIsShort(t *testing.T) {
+	w := adopted(t)
+	w.errorRate[2] = 1
+	w.template = 2
+	w.run(100, w.atWeight(50))
+	w.broken[1] = true
+	w.versions["v1"].ready = 1
+	w.run(5, func() bool { return w.state.Weight == 0 })
+}
+
+func TestARetreatHappensOnce(t *testing.T) {
+	w := adopted(t)
+	w.template = 2
+	w.noHost = from(500)
+	w.run(300, w.at(v1alpha1.PhaseFailed))
+	if got := w.ended[0].Reason; got != v1alpha1.ReasonNoHealthyUpstream {
+		t.Errorf("ended as %s; want %s after one retreat", got, v1alpha1.ReasonNoHealthyUpstream)
 	}
 }
 

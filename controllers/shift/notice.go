@@ -63,6 +63,9 @@ func (p *pass) retire(version string, drained bool) {
 // routes, out of the subsets. Each clock starts when the one before has run and its effect was read back.
 func (p *pass) noticeExit(r *v1alpha1.Retiring) {
 	_, high, listed, _ := p.obs.weights(r.Version)
+	if high > 0 { // read too early, or raised by hand: the way out starts over
+		r.ZeroSince, r.UnroutedSince, r.UnsubsetSince = nil, nil, nil
+	}
 	if r.ZeroSince == nil && high == 0 {
 		r.ZeroSince = p.stamp()
 	}

@@ -76,7 +76,8 @@ type Version struct {
 	Name string
 	// Recorded is whether its template is kept in a ControllerRevision; Proven is whether that says it was the stable version once.
 	Recorded, Proven bool
-	// Exists is whether its Deployment does; Replicas, Ready and Available are that Deployment's, 0 where it is not up to date.
+	// Exists is whether its Deployment does; Replicas, Ready and Available are that Deployment's. Its template never changes, so its
+	// counts speak of this version even while it is being scaled.
 	Exists                     bool
 	Replicas, Ready, Available int32
 	// Restarts is the highest restart count of its pods.

@@ -208,7 +208,6 @@ func (p *pass) raise(w v1alpha1.Permille) {
 	}
 	p.enter(v1alpha1.PhaseProgressing, stage)
 	p.forgetRoute()
-	p.next.Gate.Retreated = false
 	p.say(v1alpha1.ReasonRaising, "raising %s to %s", p.next.Candidate, w)
 }
 

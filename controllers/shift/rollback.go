@@ -30,20 +30,28 @@ func (p *pass) rollBack() {
 	}
 }
 
-// leastWeight is what the candidate must keep because the stable version cannot bear it: nothing where stable has its pods,
-// everything where it has none and the candidate still has some.
+const (
+	// headroom is how much of the traffic each ready stable pod can bear for a while, in thousandths of its even share: half as much
+	// again, which is what is lost when a third of the pods is.
+	headroom = 1500
+	// slight is a weight whose loss stable bears whatever its state: it carries four times as much already.
+	slight v1alpha1.Permille = 200
+)
+
+// leastWeight is what the candidate must keep for now because the stable version's ready pods could not bear it: nothing where enough
+// of them are ready, or where it is slight beside what they carry anyway; everything where none is, because a version without a ready
+// pod gets no traffic.
 func (p *pass) leastWeight(stable Version) v1alpha1.Permille {
-	want := p.strength()
-	if want == 0 || stable.Ready >= want {
+	want := int64(p.strength())
+	switch {
+	case want == 0:
 		return 0
-	}
-	if stable.Ready == 0 {
+	case stable.Ready == 0:
 		return v1alpha1.Whole
-	}
-	if p.obs.version(p.next.Candidate).Ready == 0 {
+	case p.obs.version(p.next.Candidate).Ready == 0 || p.next.Weight <= slight:
 		return 0
 	}
-	return v1alpha1.Whole - v1alpha1.Permille(int64(v1alpha1.Whole)*int64(stable.Ready)/int64(want))
+	return max(0, v1alpha1.Whole-v1alpha1.Permille(headroom*int64(stable.Ready)/want))
 }
 
 // rolledBack ends the release.

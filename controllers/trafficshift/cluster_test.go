@@ -110,7 +110,7 @@ func (c *cluster) apply(manifest string) {
 		if u.GetNamespace() == "" {
 			u.SetNamespace(c.ns)
 		}
-		if err := c.Client.Create(c.Context(), u, client.FieldOwner("kubectl")); err != nil {
+		if err := c.Create(c.Context(), u, client.FieldOwner("kubectl")); err != nil {
 			c.Fatalf("creating %s %s: %v", u.GetKind(), u.GetName(), err)
 		}
 	}
@@ -209,7 +209,7 @@ func resting(s *v1alpha1.TrafficShift) bool {
 func (c *cluster) shift() *v1alpha1.TrafficShift {
 	c.Helper()
 	s := &v1alpha1.TrafficShift{}
-	if err := c.Client.Get(c.Context(), c.key(), s); client.IgnoreNotFound(err) != nil {
+	if err := c.Get(c.Context(), c.key(), s); client.IgnoreNotFound(err) != nil {
 		c.Fatal(err)
 	}
 	return s
@@ -218,7 +218,7 @@ func (c *cluster) shift() *v1alpha1.TrafficShift {
 // get reads an object; it reports whether it is there.
 func (c *cluster) get(name string, into client.Object) bool {
 	c.Helper()
-	err := c.Client.Get(c.Context(), types.NamespacedName{Namespace: c.ns, Name: name}, into)
+	err := c.Get(c.Context(), types.NamespacedName{Namespace: c.ns, Name: name}, into)
 	if client.IgnoreNotFound(err) != nil {
 		c.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func (c *cluster) patch(o client.Object, name, patch string) {
 	c.Helper()
 	o.SetNamespace(c.ns)
 	o.SetName(name)
-	if err := c.Client.Patch(c.Context(), o, client.RawPatch(types.MergePatchType, []byte(patch)), client.FieldOwner("kubectl")); err != nil {
+	if err := c.Patch(c.Context(), o, client.RawPatch(types.MergePatchType, []byte(patch)), client.FieldOwner("kubectl")); err != nil {
 		c.Fatal(err)
 	}
 }
@@ -241,7 +241,7 @@ func (c *cluster) setImage(image string) {
 	d := &appsv1.Deployment{}
 	c.get("micro-api", d)
 	d.Spec.Template.Spec.Containers[0].Image = image
-	if err := c.Client.Update(c.Context(), d, client.FieldOwner("kubectl-set")); err != nil {
+	if err := c.Update(c.Context(), d, client.FieldOwner("kubectl-set")); err != nil {
 		c.Fatal(err)
 	}
 }
@@ -250,7 +250,7 @@ func (c *cluster) setImage(image string) {
 func (c *cluster) kubelet() {
 	c.Helper()
 	var all appsv1.DeploymentList
-	if err := c.Client.List(c.Context(), &all, client.InNamespace(c.ns)); err != nil {
+	if err := c.List(c.Context(), &all, client.InNamespace(c.ns)); err != nil {
 		c.Fatal(err)
 	}
 	for i := range all.Items {
@@ -265,7 +265,7 @@ func (c *cluster) kubelet() {
 			continue
 		}
 		d.Status = want
-		if err := c.Client.Status().Update(c.Context(), d); err != nil {
+		if err := c.Status().Update(c.Context(), d); err != nil {
 			c.Fatal(err)
 		}
 	}
@@ -320,7 +320,7 @@ func versionNames(ds []appsv1.Deployment) []string {
 func (c *cluster) deploymentSizes() []string {
 	c.Helper()
 	var all appsv1.DeploymentList
-	if err := c.Client.List(c.Context(), &all, client.InNamespace(c.ns)); err != nil {
+	if err := c.List(c.Context(), &all, client.InNamespace(c.ns)); err != nil {
 		c.Fatal(err)
 	}
 	return versionNames(all.Items)

@@ -112,7 +112,7 @@ func TestATakenRecordIsReported(t *testing.T) {
 	c := newCluster(t)
 	theirs := &appsv1.ControllerRevision{ObjectMeta: objectMeta(c.ns, "micro-api-v1"), Revision: 1}
 	theirs.Data.Raw = []byte(`{}`)
-	if err := c.Client.Create(t.Context(), theirs); err != nil {
+	if err := c.Create(t.Context(), theirs); err != nil {
 		t.Fatal(err)
 	}
 	c.apply(service)
@@ -135,7 +135,7 @@ func TestAShiftThatWasNeverAdoptedCanBeDeleted(t *testing.T) {
 	for range 3 {
 		c.pass() // the Deployment's own pods never become ready: no kubelet
 	}
-	if err := c.Client.Delete(t.Context(), c.shift()); err != nil {
+	if err := c.Delete(t.Context(), c.shift()); err != nil {
 		t.Fatal(err)
 	}
 	for range 30 {
@@ -171,14 +171,14 @@ func TestTheTemplateScaledUpIsPutBackAndReported(t *testing.T) {
 func TestADeploymentThatIsGoneReleasesItsShift(t *testing.T) {
 	c := newCluster(t)
 	c.adopt()
-	if err := c.Client.Delete(t.Context(), &appsv1.Deployment{ObjectMeta: objectMeta(c.ns, "micro-api")}); err != nil {
+	if err := c.Delete(t.Context(), &appsv1.Deployment{ObjectMeta: objectMeta(c.ns, "micro-api")}); err != nil {
 		t.Fatal(err)
 	}
 	c.pass()
 	if got := condition(c.shift(), v1alpha1.ConditionAccepted); got != "False DeploymentNotFound" {
 		t.Errorf("Accepted is %q", got)
 	}
-	if err := c.Client.Delete(t.Context(), c.shift()); err != nil {
+	if err := c.Delete(t.Context(), c.shift()); err != nil {
 		t.Fatal(err)
 	}
 	c.pass()

@@ -212,7 +212,7 @@ func TestDeletingTheShiftHandsTheServiceBack(t *testing.T) {
 		t.Errorf("weights (-mesh +hosts):\n%s", diff)
 	}
 	c.told.take()
-	if err := c.Client.Delete(t.Context(), c.shift()); err != nil {
+	if err := c.Delete(t.Context(), c.shift()); err != nil {
 		t.Fatal(err)
 	}
 	c.run("the hand-over", 90, func(s *v1alpha1.TrafficShift) bool { return s.Name == "" })

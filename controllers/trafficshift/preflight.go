@@ -10,9 +10,11 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/apply"
 	"github.com/sluice-dev/sluice/controllers/plan"
 	"github.com/sluice-dev/sluice/controllers/shift"
 )
@@ -96,6 +98,11 @@ func (w *world) checkService() []shift.Problem {
 	return nil
 }
 
+// takeable reports whether an object is ours, or what an earlier handing back has left for its hosts.
+func (w *world) takeable(o metav1.Object) bool {
+	return w.ours(o) || apply.Disowned(o, v1alpha1.FieldManager)
+}
+
 func serviceNames(services []corev1.Service) string {
 	names := make([]string, 0, len(services))
 	for _, s := range services {
@@ -115,7 +122,7 @@ func (w *world) checkNames() []shift.Problem {
 	}
 	released := w.shift.Status.State.Phase == v1alpha1.PhaseDetaching
 	for _, name := range []string{w.shift.Name, plan.HostsName(w.shift.Name)} {
-		if vs, ok := w.tables[name]; ok && !w.ours(vs) && !released && (name == w.shift.Name || len(w.spec.Hosts) > 0) {
+		if vs, ok := w.tables[name]; ok && !w.takeable(vs) && !released && (name == w.shift.Name || len(w.spec.Hosts) > 0) {
 			taken("VirtualService", name)
 		}
 	}
@@ -125,7 +132,7 @@ func (w *world) checkNames() []shift.Problem {
 	if w.rule != nil && !w.ours(w.rule) {
 		taken("DestinationRule", w.rule.Name)
 	}
-	if w.gateway != nil && !w.ours(w.gateway) && !released && len(w.spec.Hosts) > 0 && len(w.spec.Gateways) == 0 {
+	if w.gateway != nil && !w.takeable(w.gateway) && !released && len(w.spec.Hosts) > 0 && len(w.spec.Gateways) == 0 {
 		taken("Gateway", w.gateway.Name)
 	}
 	return problems

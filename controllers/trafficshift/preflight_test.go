@@ -129,7 +129,7 @@ spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: ht
 			}
 			other := &corev1.Namespace{}
 			other.GenerateName = "other-"
-			if err := c.Client.Create(t.Context(), other); err != nil {
+			if err := c.Create(t.Context(), other); err != nil {
 				t.Fatal(err)
 			}
 			names := strings.NewReplacer("NS", c.ns, "OTHER", other.Name)
@@ -191,7 +191,7 @@ func TestD2AHiddenRulesPolicyIsCarriedOver(t *testing.T) {
 			c := newCluster(t)
 			root := &corev1.Namespace{}
 			root.GenerateName = "root-"
-			if err := c.Client.Create(t.Context(), root); err != nil {
+			if err := c.Create(t.Context(), root); err != nil {
 				t.Fatal(err)
 			}
 			c.Config.RootNamespace = root.Name
@@ -227,7 +227,7 @@ func TestV3ARivalThatAppearsLaterStopsTheNextRelease(t *testing.T) {
 	if s := c.shift(); s.Status.Candidate != "" || s.Status.Stable != "v1" {
 		t.Errorf("a release has started beside a rival: %+v", s.Status)
 	}
-	if err := c.Client.Delete(t.Context(), &networkingv1.VirtualService{ObjectMeta: objectMeta(c.ns, "theirs")}); err != nil {
+	if err := c.Delete(t.Context(), &networkingv1.VirtualService{ObjectMeta: objectMeta(c.ns, "theirs")}); err != nil {
 		t.Fatal(err)
 	}
 	c.run("the release", 60, func(s *v1alpha1.TrafficShift) bool { return s.Status.Candidate == "v2" })

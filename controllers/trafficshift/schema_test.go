@@ -135,7 +135,7 @@ func TestTheScaleSubresourceWorks(t *testing.T) {
 	c := newCluster(t)
 	c.adopt()
 	ts, scale := c.shift(), &autoscalingv1.Scale{}
-	if err := c.Client.SubResource("scale").Get(t.Context(), ts, scale); err != nil {
+	if err := c.SubResource("scale").Get(t.Context(), ts, scale); err != nil {
 		t.Fatal(err)
 	}
 	want := autoscalingv1.ScaleStatus{Replicas: 3, Selector: "sluice.dev/version in (micro-api-v1)"}
@@ -143,7 +143,7 @@ func TestTheScaleSubresourceWorks(t *testing.T) {
 		t.Errorf("scale: %d wished, status (-want +got):\n%s", scale.Spec.Replicas, diff)
 	}
 	scale.Spec.Replicas = 5
-	if err := c.Client.SubResource("scale").Update(t.Context(), ts, client.WithSubResourceBody(scale)); err != nil {
+	if err := c.SubResource("scale").Update(t.Context(), ts, client.WithSubResourceBody(scale)); err != nil {
 		t.Fatal(err)
 	}
 	c.pass()

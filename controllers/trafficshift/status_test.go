@@ -47,7 +47,7 @@ func TestStatusGolden(t *testing.T) {
 				Phase: v1alpha1.PhaseProgressing, Stage: v1alpha1.StageStepping, Stable: "v1", Candidate: "v2", LastVersion: 2, Weight: 200, Peak: 200,
 				StartedAt: at(0), VerifiedSince: at(40),
 				Share: v1alpha1.ShareState{Candidate: 101, Total: 500, Samples: 3},
-				Gate: v1alpha1.GateState{Candidate: v1alpha1.Counts{Requests: 200, Errors: 1}, Stable: v1alpha1.Counts{Requests: 790}},
+				Gate:  v1alpha1.GateState{Candidate: v1alpha1.Counts{Requests: 200, Errors: 1}, Stable: v1alpha1.Counts{Requests: 790}},
 			}},
 		},
 		"unproven": {
