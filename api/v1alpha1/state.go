@@ -58,6 +58,9 @@ type State struct {
 	Candidate string `json:"candidate,omitempty"`
 	// +optional
 	Rejected string `json:"rejected,omitempty"`
+	// templateUID is the Deployment that all this speaks of: one created again under its name starts over.
+	// +optional
+	TemplateUID string `json:"templateUID,omitempty"`
 	// lastVersion is the highest version number ever given; numbers are never reused.
 	// +optional
 	LastVersion int32 `json:"lastVersion,omitempty"`

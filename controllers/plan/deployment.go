@@ -103,7 +103,7 @@ func SameTemplate(a, b *corev1.PodTemplateSpec) bool { return equality.Semantic.
 func (s Scope) records(d shift.Desired) []Step {
 	var steps []Step
 	if d.Record != "" {
-		steps = append(steps, Step{Apply, s.MakeRecord(d.Record, s.Template.Spec.Template, recorder(s.Template), "")})
+		steps = append(steps, Step{Apply, s.MakeRecord(d.Record, s.Template.Spec.Template, recorder(s.Template))})
 	}
 	for version, verdict := range d.Verdicts {
 		record, ok := s.Records[version]
@@ -120,7 +120,7 @@ func (s Scope) records(d shift.Desired) []Step {
 }
 
 // MakeRecord keeps a template as version, with who wrote it and why.
-func (s Scope) MakeRecord(version string, template corev1.PodTemplateSpec, by, verdict string) *appsv1.ControllerRevision {
+func (s Scope) MakeRecord(version string, template corev1.PodTemplateSpec, by string) *appsv1.ControllerRevision {
 	raw, _ := json.Marshal(template) // a pod template read from an API server always marshals
 	record := &appsv1.ControllerRevision{TypeMeta: revisionType, ObjectMeta: s.meta(VersionName(s.Template.Name, version))}
 	record.Data = runtime.RawExtension{Raw: raw}
@@ -128,9 +128,6 @@ func (s Scope) MakeRecord(version string, template corev1.PodTemplateSpec, by, v
 	record.Annotations = map[string]string{v1alpha1.AnnotationChangedBy: by}
 	if cause := s.Template.Annotations[v1alpha1.AnnotationChangeCause]; cause != "" {
 		record.Annotations[v1alpha1.AnnotationChangeCause] = cause
-	}
-	if verdict != "" {
-		record.Annotations[v1alpha1.AnnotationVerdict] = verdict
 	}
 	return record
 }

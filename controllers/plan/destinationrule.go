@@ -4,8 +4,12 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 
+	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/controllers/shift"
 )
+
+// ServiceMade, in the annotation sluice.dev/service of our DestinationRule, remembers that Sluice made the Service that it is for.
+const ServiceMade = "made"
 
 // subsets is the DestinationRule. It is removed in the same pass as the VirtualServices when the service is handed back: those name
 // no subset by then.
@@ -24,6 +28,9 @@ func (s Scope) subsets(d shift.Desired) []Step {
 // written; tls stays unset unless it was given, so that automatic mutual TLS stays on (D4).
 func (s Scope) MakeDestinationRule(versions []string) *networkingv1.DestinationRule {
 	rule := &networkingv1.DestinationRule{TypeMeta: destinationRuleType, ObjectMeta: s.meta(s.Template.Name)}
+	if s.Made {
+		rule.Annotations = map[string]string{v1alpha1.AnnotationService: ServiceMade}
+	}
 	rule.Spec.Host = s.Host
 	if s.Policy != nil {
 		rule.Spec.TrafficPolicy = s.Policy.DeepCopy()

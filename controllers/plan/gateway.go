@@ -20,8 +20,14 @@ func (s Scope) entry(d shift.Desired) []Step {
 	if s.Made && d.Mesh && !d.Bare {
 		steps = append(steps, Step{Apply, s.Service})
 	}
-	if d.Mesh && len(s.Shift.Spec.Hosts) > 0 && len(s.Shift.Spec.Gateways) == 0 {
+	switch own := len(s.Entry.Hosts) > 0 && len(s.Entry.Gateways) == 0; {
+	case !d.Mesh:
+	case own:
 		steps = append(steps, Step{Apply, s.MakeGateway()})
+	case s.Leave:
+		steps = append(steps, Step{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(HostsName(s.Template.Name))}}, Step{Delete, s.MakeGateway()})
+	case len(s.Entry.Gateways) > 0:
+		steps = append(steps, Step{Delete, s.MakeGateway()}) // one that was made before another was named
 	}
 	return steps
 }
@@ -32,7 +38,7 @@ func (s Scope) MakeGateway() *networkingv1.Gateway {
 	gw.Spec.Selector = s.GatewaySelector
 	gw.Spec.Servers = []*networking.Server{{
 		Port:  &networking.Port{Number: 80, Name: "http", Protocol: "HTTP"},
-		Hosts: s.Shift.Spec.Hosts,
+		Hosts: s.Entry.Hosts,
 	}}
 	return gw
 }

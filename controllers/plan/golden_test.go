@@ -96,6 +96,7 @@ func (s scenario) scope(t *testing.T) plan.Scope {
 		Shift:    &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Name: s.Deployment.Name, Namespace: s.Deployment.Namespace}, Spec: spec},
 		Template: &s.Deployment, Service: &s.Service, Host: s.Host, Policy: s.Policy, GatewaySelector: s.GatewaySelector,
 		Records: map[string]*appsv1.ControllerRevision{},
+		Entry:   plan.Entry{Hosts: spec.Hosts, Gateways: plan.QualifiedGateways(s.Deployment.Namespace, spec.Gateways)},
 	}
 	for version, r := range s.Records {
 		template := s.Deployment.Spec.Template.DeepCopy()
@@ -103,7 +104,11 @@ func (s scenario) scope(t *testing.T) plan.Scope {
 		for k, v := range r.Labels {
 			template.Labels[k] = v
 		}
-		scope.Records[version] = scope.MakeRecord(version, *template, "kubectl", r.Verdict)
+		record := scope.MakeRecord(version, *template, "kubectl")
+		if r.Verdict != "" {
+			record.Annotations[v1alpha1.AnnotationVerdict] = r.Verdict
+		}
+		scope.Records[version] = record
 	}
 	if s.Made {
 		scope.Made, scope.Service = true, scope.MakeService()

@@ -72,6 +72,10 @@ type Scope struct {
 	// Service carries the traffic; where none selects the pods, Made says that this one is to be made.
 	Service *corev1.Service
 	Made    bool
+	// Entry is how clients outside the mesh reach the service; without hosts, not at all. Leave says that what was made for hosts that
+	// nobody asks for any more is to go.
+	Entry Entry
+	Leave bool
 	// Host is the Service's fully qualified name (rule V1). Short names resolve against the VirtualService's namespace.
 	Host string
 	// Policy is the DestinationRule's trafficPolicy: the user's own, or one carried over from a rule that ours hides.
@@ -80,6 +84,14 @@ type Scope struct {
 	Wish *int32
 	// GatewaySelector are the labels of the pods that a Gateway of ours is for.
 	GatewaySelector map[string]string
+}
+
+// Entry is how clients outside the mesh reach a service.
+type Entry struct {
+	// Hosts are the external hosts, Gateways what serves them, each with its namespace; none makes one.
+	Hosts, Gateways []string
+	// Port is the Service's port that serves them; 0 takes the one named http, or else the first.
+	Port int32
 }
 
 // For plans what a decision asks for. An error names the version whose record cannot be read; nothing may be written then.

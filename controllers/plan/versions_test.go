@@ -27,7 +27,7 @@ func TestATemplateComesBackAsItWasWritten(t *testing.T) {
 		want := base.Deployment.Spec.Template.DeepCopy()
 		want.Labels = rapid.MapOfN(keys, rapid.StringMatching(`[a-z0-9]{0,5}`), 0, -1).Draw(rt, "labels")
 		s := base.scope(t)
-		dep, err := s.MakeDeployment(s.MakeRecord("v7", *want, "kubectl", ""), shift.Scale{Version: "v7", Replicas: 2})
+		dep, err := s.MakeDeployment(s.MakeRecord("v7", *want, "kubectl"), shift.Scale{Version: "v7", Replicas: 2})
 		if err != nil {
 			rt.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
@@ -38,7 +39,7 @@ func (s Scope) routes(d shift.Desired) []Step {
 
 func (s Scope) virtualServices(routes []shift.Route) []Step {
 	steps := []Step{{Apply, s.MakeVirtualService(routes)}}
-	if len(s.Shift.Spec.Hosts) > 0 {
+	if len(s.Entry.Hosts) > 0 {
 		steps = append(steps, Step{Apply, s.MakeHostsVirtualService(routes)})
 	}
 	return steps
@@ -61,14 +62,29 @@ func (s Scope) MakeVirtualService(routes []shift.Route) *networkingv1.VirtualSer
 }
 
 // MakeHostsVirtualService makes the one for external hosts, bound to their gateways. A gateway's port is not the Service's, so
-// nothing is matched on it: the hosts are served by the Service's first HTTP port.
+// nothing is matched on it.
 func (s Scope) MakeHostsVirtualService(routes []shift.Route) *networkingv1.VirtualService {
 	vs := &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(HostsName(s.Template.Name))}
-	vs.Spec.Hosts = s.Shift.Spec.Hosts
+	vs.Spec.Hosts = s.Entry.Hosts
 	vs.Spec.Gateways = s.gateways()
-	port := HTTPPorts(s.Service)[0]
+	port := s.entryPort()
 	vs.Spec.Http = []*networking.HTTPRoute{{Name: port.Name, Route: s.destinations(port, routes)}}
 	return vs
+}
+
+// entryPort is the port that external hosts are served by: the one that serves them already, or else the one named http, or else the
+// first. The order of the Service's ports may change; what users reach must not change with it.
+func (s Scope) entryPort() corev1.ServicePort {
+	ports := HTTPPorts(s.Service)
+	for _, is := range []func(corev1.ServicePort) bool{
+		func(p corev1.ServicePort) bool { return p.Port == s.Entry.Port },
+		func(p corev1.ServicePort) bool { return p.Name == "http" },
+	} {
+		if i := slices.IndexFunc(ports, is); i >= 0 {
+			return ports[i]
+		}
+	}
+	return ports[0]
 }
 
 // destinations writes weights as percents where they are whole and with a sum of 1000 where they are not: Istio divides by the sum
@@ -96,7 +112,11 @@ func (s Scope) destinations(port corev1.ServicePort, routes []shift.Route) []*ne
 func (s Scope) unroute() []Step {
 	steps := []Step{{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(s.Template.Name)}}}
 	switch {
-	case len(s.Shift.Spec.Hosts) == 0:
+	case s.Leave:
+		return append(steps,
+			Step{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(HostsName(s.Template.Name))}},
+			Step{Delete, s.MakeGateway()})
+	case len(s.Entry.Hosts) == 0:
 		return steps
 	case len(HTTPPorts(s.Service)) == 0:
 		return append(steps, Step{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(HostsName(s.Template.Name))}})
@@ -104,7 +124,7 @@ func (s Scope) unroute() []Step {
 	hosts := s.MakeHostsVirtualService([]shift.Route{{Weight: v1alpha1.Whole}})
 	hosts.ObjectMeta = s.disowned(hosts.Name)
 	steps = append(steps, Step{Disown, hosts})
-	if len(s.Shift.Spec.Gateways) == 0 {
+	if len(s.Entry.Gateways) == 0 {
 		gateway := s.MakeGateway()
 		gateway.ObjectMeta = s.disowned(gateway.Name)
 		steps = append(steps, Step{Disown, gateway})
@@ -114,10 +134,10 @@ func (s Scope) unroute() []Step {
 
 // gateways are what the hosts are bound to, each with its namespace.
 func (s Scope) gateways() []string {
-	if len(s.Shift.Spec.Gateways) == 0 {
+	if len(s.Entry.Gateways) == 0 {
 		return []string{s.Template.Namespace + "/" + s.Template.Name}
 	}
-	return QualifiedGateways(s.Template.Namespace, s.Shift.Spec.Gateways)
+	return s.Entry.Gateways
 }
 
 // QualifiedGateways gives every gateway its namespace.

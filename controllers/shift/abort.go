@@ -39,7 +39,7 @@ func (p *pass) abortedByPerson() *v1alpha1.Failure {
 	if p.obs.Intents.Abort != p.next.Candidate {
 		return nil
 	}
-	return failure(v1alpha1.ReasonAborted, "%s was aborted at %s by annotation", p.next.Candidate, p.next.Weight)
+	return failure(v1alpha1.ReasonAborted, "%s was aborted at %s by the annotation %s on its TrafficShift", p.next.Candidate, p.next.Weight, v1alpha1.AnnotationAbort)
 }
 
 func (p *pass) failedGate() *v1alpha1.Failure {
@@ -71,6 +71,9 @@ func (p *pass) pastDeadline() *v1alpha1.Failure {
 		return nil
 	}
 	c := p.obs.version(p.next.Candidate)
+	if c.Recorded && c.Available >= p.capacity(p.rungAbove(p.next.Weight)) {
+		return nil // they came while nobody looked
+	}
 	return failure(v1alpha1.ReasonNotReadyInTime, "%s waited %s for its pods: %d available%s", c.Name, p.spec.Deadline.Duration, c.Available, because(c))
 }
 

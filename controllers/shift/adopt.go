@@ -1,6 +1,8 @@
 package shift
 
 import (
+	"fmt"
+
 	"slices"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -25,8 +27,9 @@ func (p *pass) adopt() {
 func (p *pass) recordFirst() {
 	t := p.obs.Template
 	switch {
+	case p.lost():
+		p.recoverStable()
 	case p.blocked():
-	case p.recoverStable():
 	case !t.Settled:
 		p.say(v1alpha1.ReasonWaitingForRollout, "waiting for the Deployment's own rollout to end before taking the service over")
 	case len(p.next.Retiring) > 0:
@@ -38,37 +41,49 @@ func (p *pass) recordFirst() {
 	}
 }
 
-// recoverStable finds its place again where the status was lost and the Deployment is held already: the version that has all the
-// traffic, or else the newest routed one that was the stable version once. Where neither can be told, nothing is touched.
-func (p *pass) recoverStable() bool {
-	if !p.obs.Template.Held {
-		return false
-	}
-	found := ""
-	for _, v := range p.obs.Versions {
-		low, _, listed, routed := p.obs.weights(v.Name)
-		switch {
-		case v.Recorded && routed && low == v1alpha1.Whole:
-			found = v.Name
-		case found == "" && v.Proven && listed:
-			found = v.Name
-		}
-	}
-	if found == "" {
-		p.say(v1alpha1.ReasonStableUnavailable,
-			"the Deployment is held as a template, but no route tells which version users are on; scale the Deployment up and remove its annotation %s to start over", v1alpha1.AnnotationHeld)
-		return true
-	}
-	p.next.Stable = found
+// lost reports whether the status was lost: the Deployment is held already, and no state says by whom it is served.
+func (p *pass) lost() bool { return p.next.Stable == "" && p.obs.Template.Held }
+
+// recoverStable finds its place again where the status was lost. Of the versions that the routes name, users are on one that was the
+// stable version once; of several, on the one with the most weight, then the newest. One that was never stable is taken only where
+// no other is routed at all. What else has weight was not earned any more: it is taken back. Where nothing can be told, nothing is touched.
+func (p *pass) recoverStable() {
+	found, weight := Version{}, v1alpha1.Permille(0)
 	for _, v := range p.obs.Versions {
 		p.next.LastVersion = max(p.next.LastVersion, Number(v.Name))
-		if v.Name != found && v.Exists && v.Replicas > 0 {
+		_, high, listed, _ := p.obs.weights(v.Name)
+		better := v.Proven && !found.Proven || v.Proven == found.Proven && high >= weight
+		if v.Recorded && listed && (found.Name == "" || better) {
+			found, weight = v, high
+		}
+	}
+	if found.Name == "" {
+		p.say(v1alpha1.ReasonStableUnavailable,
+			"the Deployment is held as a template, but no route tells which version users are on; scale it up and remove its annotation %s to start over", v1alpha1.AnnotationHeld)
+		return
+	}
+	p.next.Stable = found.Name
+	p.enter(v1alpha1.PhaseAdopting, v1alpha1.StageStarting)
+	p.say(v1alpha1.ReasonAdopting, "the status was lost; the routes show that users are on %s", found.Name)
+	p.takeBackOthers()
+}
+
+// takeBackOthers puts every other version that runs on its way out; one that has weight goes the way of a candidate.
+func (p *pass) takeBackOthers() {
+	for _, v := range p.obs.Versions {
+		_, high, _, _ := p.obs.weights(v.Name)
+		switch {
+		case v.Name == p.next.Stable || !v.Exists || v.Replicas == 0:
+		case high > 0 && p.next.Candidate == "":
+			p.next.Candidate, p.next.Weight = v.Name, high
+			p.fail(v1alpha1.ReasonCancelled, fmt.Sprintf("the status was lost while %s had %s", v.Name, high), false)
+		default:
 			p.retire(v.Name, false)
 		}
 	}
-	p.enter(v1alpha1.PhaseAdopting, v1alpha1.StageStarting)
-	p.say(v1alpha1.ReasonAdopting, "the status was lost; the routes show that users are on %s", found)
-	return true
+	if p.next.Phase == v1alpha1.PhaseRollingBack {
+		p.rollBack()
+	}
 }
 
 // startFirst waits for the first version's pods. A template that moves meanwhile is still the Deployment's own affair: the first

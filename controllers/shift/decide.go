@@ -21,6 +21,7 @@ func Decide(gate analysis.Gate, spec v1alpha1.TrafficShiftSpec, state v1alpha1.S
 		return Decision{}, err
 	}
 	p := &pass{gate: gate, spec: spec, ladder: ladder, obs: obs, next: *state.DeepCopy()}
+	p.startOver()
 	p.notice()
 	if err := p.dispatch(); err != nil {
 		return Decision{}, err
@@ -46,6 +47,7 @@ type pass struct {
 	reason, message string
 	verdicts        []analysis.Verdict
 	ended           *v1alpha1.Outcome
+	waitsForPods    bool
 	wake            time.Time
 }
 
@@ -74,11 +76,28 @@ func (p *pass) dispatch() error {
 	return nil
 }
 
+// startOver forgets a Deployment that is gone: one that was created again under its name has no versions and no routes, and is taken
+// over like any other. Numbers are never reused.
+func (p *pass) startOver() {
+	t := p.obs.Template
+	if !t.Exists || t.UID == p.next.TemplateUID {
+		return
+	}
+	if p.next.TemplateUID != "" {
+		p.next = v1alpha1.State{LastVersion: p.next.LastVersion}
+	}
+	p.next.TemplateUID = t.UID
+}
+
 // letGo starts handing the service back when that is asked for, and takes it over again when it is not asked for any more.
 func (p *pass) letGo() bool {
 	if !p.obs.Intents.Detach {
 		p.takeBack()
 		return false
+	}
+	if p.lost() && p.next.Phase != v1alpha1.PhaseDetaching {
+		p.recoverStable()
+		return true
 	}
 	switch p.next.Phase {
 	case v1alpha1.PhaseDetaching, v1alpha1.PhaseRollingBack:
@@ -101,7 +120,7 @@ func (p *pass) takeBack() {
 	}
 	switch {
 	case p.next.Stage == v1alpha1.StageReleased:
-		p.next = v1alpha1.State{LastVersion: p.next.LastVersion}
+		p.next = v1alpha1.State{LastVersion: p.next.LastVersion, TemplateUID: p.next.TemplateUID}
 	case p.next.Stage == v1alpha1.StageReturning && p.next.Stable != "" && p.obs.Template.Held:
 		p.enter(v1alpha1.PhaseStable, "")
 	}

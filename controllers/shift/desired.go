@@ -80,7 +80,7 @@ func (p *pass) meshed() bool {
 // holds reports whether the Deployment is a template now. Where something keeps scaling it up, Sluice has stopped fighting.
 func (p *pass) holds() bool {
 	if p.next.Phase == v1alpha1.PhaseAdopting {
-		return p.next.Stage == v1alpha1.StageHolding
+		return p.next.Stage == v1alpha1.StageHolding && !Contested(p.next)
 	}
 	return !Contested(p.next)
 }
@@ -136,7 +136,7 @@ func (p *pass) subsets() []string {
 		subsets = append(subsets, c)
 	}
 	for _, r := range p.next.Retiring {
-		if slices.Contains(p.obs.Subsets, r.Version) && !p.settled(r.UnroutedSince) {
+		if p.subsetted(r.Version) && !p.settled(r.UnroutedSince) {
 			subsets = append(subsets, r.Version)
 		}
 	}
@@ -150,8 +150,11 @@ func (p *pass) exposed() bool {
 	case v1alpha1.StageExposing, v1alpha1.StageStepping, v1alpha1.StageBaking:
 		return true
 	}
-	return p.next.Phase == v1alpha1.PhaseRollingBack && slices.Contains(p.obs.Subsets, p.next.Candidate)
+	return p.next.Phase == v1alpha1.PhaseRollingBack && p.subsetted(p.next.Candidate)
 }
+
+// subsetted reports whether the DestinationRule names a version, as read back.
+func (p *pass) subsetted(version string) bool { return slices.Contains(p.obs.Subsets, version) }
 
 // routes are the destinations of every VirtualService. Stable always stands in them. A version stays listed at weight 0 until it
 // has drained; at rest the one destination left carries the whole, because Istio gives it the whole whatever its weight says
@@ -162,17 +165,17 @@ func (p *pass) routes() []Route {
 	}
 	routes := []Route{{p.next.Stable, v1alpha1.Whole - p.next.Weight}}
 	if c := p.next.Candidate; c != "" {
-		if _, _, listed, _ := p.obs.weights(c); listed || p.next.Weight > 0 {
+		if _, _, listed, _ := p.obs.weights(c); p.next.Weight > 0 || listed && (p.exposed() || p.next.Phase == v1alpha1.PhaseProgressing) {
 			routes = append(routes, Route{c, p.next.Weight})
 		}
 	}
 	for _, r := range p.next.Retiring {
-		if _, _, listed, _ := p.obs.weights(r.Version); listed && !p.drained(r) {
+		if _, _, listed, _ := p.obs.weights(r.Version); listed && p.subsetted(r.Version) && !p.drained(r) {
 			routes = append(routes, Route{r.Version, 0})
 		}
 	}
 	slices.SortFunc(routes, func(a, b Route) int { return int(Number(a.Version) - Number(b.Version)) })
-	if slices.ContainsFunc(routes, func(r Route) bool { return !slices.Contains(p.obs.Subsets, r.Version) }) {
+	if slices.ContainsFunc(routes, func(r Route) bool { return !p.subsetted(r.Version) }) {
 		return nil // a subset is missing, whoever removed it: it is written first, and the routes follow when it was read back
 	}
 	return routes

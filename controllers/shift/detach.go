@@ -5,7 +5,7 @@ import "github.com/sluice-dev/sluice/api/v1alpha1"
 // detach hands the service back to its Deployment without losing a request: the Deployment's own pods come up first, then the
 // routes let go of the subsets, then routes and subsets go, and the versions last.
 func (p *pass) detach() {
-	if !p.obs.Template.Exists {
+	if !p.obs.Template.Exists && p.next.Stage != v1alpha1.StageReleased {
 		p.enter(v1alpha1.PhaseDetaching, v1alpha1.StageReleased)
 	}
 	switch p.next.Stage {
@@ -49,7 +49,7 @@ func (p *pass) giveBack() {
 
 // returnable reports whether the template may run ungated: it is the stable version, or somebody takes the risk.
 func (p *pass) returnable() bool {
-	return p.obs.Intents.Force || p.obs.Template.Version == p.next.Stable
+	return p.obs.Intents.Force || p.next.Stable != "" && p.obs.Template.Version == p.next.Stable
 }
 
 func (p *pass) unpin() {
@@ -76,7 +76,7 @@ func (p *pass) release() {
 		p.say(v1alpha1.ReasonDetaching, "removing the versions")
 		return
 	}
-	p.next = v1alpha1.State{Phase: p.next.Phase, Stage: p.next.Stage, LastVersion: p.next.LastVersion}
+	p.next = v1alpha1.State{Phase: p.next.Phase, Stage: p.next.Stage, LastVersion: p.next.LastVersion, TemplateUID: p.next.TemplateUID}
 	p.enter(v1alpha1.PhaseDetaching, v1alpha1.StageReleased)
 	p.say(v1alpha1.ReasonDetached, "the service is the Deployment's own again")
 }

@@ -32,10 +32,14 @@ func (p *pass) count() {
 	if first || !p.counts(e.Sample) {
 		return
 	}
+	settled := p.settled(p.next.RoutedSince) && !e.Sample.From.Before(p.next.RoutedSince.Add(p.obs.Timing.Settle))
+	if g.Retreated && !settled {
+		e.Sample.NoHost = 0 // what it retreated from must not convict it where it has retreated to
+	}
 	sum := stateOf(*g).Add(e.Sample)
 	g.Samples, g.NoHost = int32(sum.Samples), sum.NoHost
 	g.Candidate, g.Stable, g.Cross = countsOf(sum.Candidate), countsOf(sum.Stable), countsOf(sum.Cross)
-	if p.settled(p.next.RoutedSince) && !e.Sample.From.Before(p.next.RoutedSince.Add(p.obs.Timing.Settle)) {
+	if settled {
 		p.countShare(e.Sample)
 	}
 }

@@ -58,9 +58,11 @@ type Problem struct{ Reason, Message string }
 type Template struct {
 	// Exists is whether it is there and not being deleted.
 	Exists bool
-	// Replicas is spec.replicas; Running and Available are its own pods; Settled is whether its own rollout has ended.
-	Replicas, Running, Available int32
-	Settled                      bool
+	// UID tells it from one of the same name that was there before.
+	UID string
+	// Replicas is spec.replicas; Available are its own pods; Settled is whether its own rollout has ended.
+	Replicas, Available int32
+	Settled             bool
 	// Held is whether it carries the mark sluice.dev/held.
 	Held bool
 	// Generation tells one write of it from the next.

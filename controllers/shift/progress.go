@@ -24,10 +24,12 @@ func (p *pass) progress() {
 		p.waiting,    // pods, subset, route, share, hold
 		p.gated,      // the evidence is not there yet
 	}
-	if slices.ContainsFunc(checks, func(check func() bool) bool { return check() }) {
-		return
+	if !slices.ContainsFunc(checks, func(check func() bool) bool { return check() }) {
+		p.advance()
 	}
-	p.advance()
+	if !p.waitsForPods {
+		p.stopWaiting() // whatever else it waits for does not count for the deadline
+	}
 }
 
 // superseded takes the candidate back because the template asks for another version. The next one starts when the traffic is
@@ -49,7 +51,6 @@ func (p *pass) paused() bool {
 	if !p.spec.Paused {
 		return false
 	}
-	p.stopWaiting()
 	p.say(v1alpha1.ReasonPaused, "paused by its owner with %s at %s", p.next.Candidate, p.next.Weight)
 	return true
 }
@@ -57,7 +58,6 @@ func (p *pass) paused() bool {
 // waiting is the ladder of what must be true before the gates are asked: most basic first.
 func (p *pass) waiting() bool {
 	if (p.next.Weight == 0 || p.unreadable()) && p.blocked() {
-		p.stopWaiting()
 		return true
 	}
 	switch p.next.Stage {
@@ -74,9 +74,9 @@ func (p *pass) waiting() bool {
 func (p *pass) waitForPods(want int32) bool {
 	c := p.obs.version(p.next.Candidate)
 	if c.Recorded && c.Available >= want {
-		p.stopWaiting()
 		return false
 	}
+	p.waitsForPods = true
 	if p.next.Pods.WaitingSince == nil {
 		p.next.Pods.WaitingSince = p.stamp()
 	}

@@ -22,7 +22,7 @@ func (p *pass) rest() {
 	case p.spec.Paused:
 		p.say(v1alpha1.ReasonPaused, "the template has changed, and the shift is paused: %s waits to start", target)
 	default:
-		p.start(target)
+		p.start()
 	}
 }
 
@@ -45,7 +45,7 @@ func (p *pass) isRejected(target string) bool {
 	return target == p.next.Rejected && p.obs.Intents.Retry != target
 }
 
-func (p *pass) start(target string) {
+func (p *pass) start() {
 	name := p.nameTemplate()
 	p.next.Candidate, p.next.Rejected, p.next.Failure = name, "", nil
 	p.next.Weight, p.next.Peak, p.next.Contested = 0, 0, 0
@@ -54,14 +54,15 @@ func (p *pass) start(target string) {
 	p.forgetRoute()
 	p.next.SubsetSince = nil
 	p.enter(v1alpha1.PhaseProgressing, v1alpha1.StagePreparing)
-	p.say(v1alpha1.ReasonWaitingForPods, "new template: starting %s beside %s", target, p.next.Stable)
+	p.say(v1alpha1.ReasonWaitingForPods, "new template: starting %s beside %s", name, p.next.Stable)
 }
 
 // contest counts how often somebody else scales the held template up. The same write seen twice counts once, and one of ours, made
 // to hand the service back, not at all.
 func (p *pass) contest() {
 	t := p.obs.Template
-	if !t.Held || t.Replicas == 0 || t.Generation == p.next.ContestedGeneration {
+	ours := t.Held || p.next.Phase != "" && p.next.Phase != v1alpha1.PhaseAdopting && p.next.Phase != v1alpha1.PhaseDetaching
+	if !ours || t.Replicas == 0 || t.Generation == p.next.ContestedGeneration {
 		return
 	}
 	p.next.ContestedGeneration = t.Generation

@@ -48,8 +48,8 @@ func (p *pass) leastWeight(stable Version) v1alpha1.Permille {
 		return 0
 	case stable.Ready == 0:
 		return v1alpha1.Whole
-	case p.obs.version(p.next.Candidate).Ready == 0 || p.next.Weight <= slight:
-		return 0
+	case p.obs.version(p.next.Candidate).Ready == 0 || !p.subsetted(p.next.Candidate) || p.next.Weight <= slight:
+		return 0 // its share fails as it is, or is slight
 	}
 	return max(0, v1alpha1.Whole-v1alpha1.Permille(headroom*int64(stable.Ready)/want))
 }

@@ -102,7 +102,7 @@ func (w *world) observe() shift.Observation {
 	o := shift.Observation{
 		Now: w.now, Timing: timing, Problems: w.problems, Replicas: *w.spec.Replicas, Intents: w.intents,
 		Template: shift.Template{
-			Exists: true, Replicas: w.templateRun.replicas, Running: w.templateRun.ready, Available: w.templateRun.ready,
+			Exists: true, Replicas: w.templateRun.replicas, Available: w.templateRun.ready,
 			Settled: w.templateRun.ready >= w.templateRun.replicas, Held: w.held, Generation: w.generation, HistoryLimit: w.historyLimit,
 		},
 		Subsets: slices.Clone(w.subsets), Rule: w.rule,

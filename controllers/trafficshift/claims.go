@@ -100,8 +100,9 @@ var httpRoutes = schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Ver
 
 // claimingHTTPRoutes finds Gateway API routes whose parent is the Service itself. A cluster without that API has none.
 func (r *Reconciler) claimingHTTPRoutes(ctx context.Context, w *world) ([]string, error) {
-	if w.shift.Status.State.Weight > 0 {
-		return nil, nil // asked before the first weight; from then on the measured share tells
+	state, version := w.shift.Status.State, w.observation.Template.Version
+	if state.Weight > 0 || state.Candidate == "" && version != "" && (version == state.Stable || version == state.Rejected) {
+		return nil, nil // asked when a release is about to start; from its first weight on the measured share tells
 	}
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(httpRoutes)

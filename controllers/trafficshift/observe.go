@@ -37,6 +37,7 @@ type world struct {
 	services    []corev1.Service // those that select the pods
 	picked      *corev1.Service  // the one of them that carries the traffic, or the one to be made; nil where that cannot be told
 	namesake    *corev1.Service  // one that has the name of the one to be made, and does not select the pods
+	established string           // the name of the one that our DestinationRule is for, once there is one
 	invalid     field.ErrorList  // what of the spec cannot be read; its defaults stand in its place
 	tables      map[string]*networkingv1.VirtualService
 	rule        *networkingv1.DestinationRule
@@ -50,7 +51,7 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 	w.invalid = w.spec.Validate(field.NewPath("spec"))
 	mend(&w.spec, w.invalid)
 	for _, read := range []func(context.Context, *world) error{
-		r.readDeployments, r.readRecords, r.readPods, r.readService, r.readMesh, r.keepService,
+		r.readDeployments, r.readRecords, r.readPods, r.readMesh, r.readService,
 	} {
 		if err := read(ctx, w); err != nil {
 			return nil, err
@@ -60,6 +61,7 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 	if err != nil {
 		return nil, fmt.Errorf("preflight: %w", err)
 	}
+	w.scope.Entry, w.scope.Leave = w.entry(problems)
 	o := &w.observation
 	o.Now, o.Timing, o.Problems = r.Now().Truncate(time.Microsecond), r.Config.Timing, problems // what a MicroTime keeps
 	o.NextVersion = w.nextVersion()
@@ -123,7 +125,7 @@ func (r *Reconciler) readDeployments(ctx context.Context, w *world) error {
 		w.scope.Wish = &n
 	}
 	w.observation.Template = shift.Template{
-		Exists: true, Replicas: deref(template.Spec.Replicas, 1), Running: template.Status.Replicas, Available: template.Status.AvailableReplicas,
+		Exists: true, UID: string(template.UID), Replicas: deref(template.Spec.Replicas, 1), Available: template.Status.AvailableReplicas,
 		Settled: settled(template), Held: template.Annotations[v1alpha1.AnnotationHeld] == "true", Generation: template.Generation,
 		HistoryLimit: int(deref(template.Spec.RevisionHistoryLimit, 10)),
 	}
@@ -229,10 +231,13 @@ func (w *world) replicas() int32 {
 	if w.scope.Template == nil {
 		return 0
 	}
-	if stable, ok := w.deployments[plan.VersionName(w.shift.Name, w.shift.Status.State.Stable)]; ok && w.observation.Template.Held {
+	if !w.observation.Template.Held {
+		return deref(w.scope.Template.Spec.Replicas, 1)
+	}
+	if stable, ok := w.deployments[plan.VersionName(w.shift.Name, w.shift.Status.State.Stable)]; ok {
 		return deref(stable.Spec.Replicas, 1)
 	}
-	return deref(w.scope.Template.Spec.Replicas, 1)
+	return 1 // a held template's 0 is Sluice's own, and says nothing
 }
 
 // readPods adds to every version what its pods tell: restarts, and why a container cannot start.
@@ -249,7 +254,7 @@ func (r *Reconciler) readPods(ctx context.Context, w *world) error {
 		}
 		for j := range pods.Items {
 			restarts, waiting := trouble(&pods.Items[j])
-			v.Restarts, v.Waiting = max(v.Restarts, restarts), cmp.Or(v.Waiting, waiting)
+			v.Restarts, v.Waiting = max(v.Restarts, restarts), max(v.Waiting, waiting) // the same of several in any order
 		}
 	}
 	return nil
@@ -267,72 +272,6 @@ func trouble(pod *corev1.Pod) (restarts int32, waiting string) {
 		}
 	}
 	return restarts, waiting
-}
-
-// readService finds the Service that carries the traffic: the one that selects the pods, or that the owner has named.
-func (r *Reconciler) readService(ctx context.Context, w *world) error {
-	if w.scope.Template == nil {
-		return nil
-	}
-	var list corev1.ServiceList
-	if err := r.Client.List(ctx, &list, client.InNamespace(w.shift.Namespace)); err != nil {
-		return fmt.Errorf("listing Services: %w", err)
-	}
-	for i := range list.Items {
-		switch s := &list.Items[i]; {
-		case selects(s, w.scope.Template):
-			w.services = append(w.services, *s)
-		case s.Name == w.shift.Name:
-			w.namesake = s
-		}
-	}
-	slices.SortFunc(w.services, func(a, b corev1.Service) int { return cmp.Compare(a.Name, b.Name) })
-	switch i := slices.IndexFunc(w.services, func(s corev1.Service) bool { return s.Name == w.spec.Service }); {
-	case i >= 0:
-		w.picked = &w.services[i]
-	case w.spec.Service == "" && len(w.services) == 1:
-		w.picked = &w.services[0]
-	case w.spec.Service == "" && len(w.services) == 0:
-		w.picked = w.scope.MakeService()
-	}
-	if w.picked != nil {
-		r.use(w, w.picked)
-	}
-	return nil
-}
-
-// use makes s the Service that the objects are made for. One of ours is made anew, so that drift in it is put right.
-func (r *Reconciler) use(w *world, s *corev1.Service) {
-	w.scope.Service = s.DeepCopy()
-	w.scope.Made = (len(w.services) == 0 || w.ours(s)) && w.namesake == nil
-	if made := w.scope.MakeService(); w.ours(s) && made != nil {
-		w.scope.Service = made
-	}
-	w.scope.Host = r.fullName(s.Name, w.shift.Namespace)
-}
-
-// keepService goes on with the Service that our routes are for where it cannot be told any more which one that should be: what
-// stands in the way of the next release must not stand in the way of taking this one back.
-func (r *Reconciler) keepService(_ context.Context, w *world) error {
-	if w.picked != nil || w.rule == nil || !w.ours(w.rule) {
-		return nil
-	}
-	for i := range w.services {
-		if r.fullName(w.services[i].Name, w.shift.Namespace) == w.rule.Spec.GetHost() {
-			r.use(w, &w.services[i])
-		}
-	}
-	return nil
-}
-
-// selects reports whether a Service selects the pods of a Deployment's template.
-func selects(s *corev1.Service, d *appsv1.Deployment) bool {
-	for k, v := range s.Spec.Selector {
-		if d.Spec.Template.Labels[k] != v && k != v1alpha1.LabelIstioVersion {
-			return false
-		}
-	}
-	return len(s.Spec.Selector) > 0
 }
 
 // readMesh reads the objects of our names. Whether they are ours is for those to ask who use them.

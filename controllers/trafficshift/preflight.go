@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -77,6 +78,9 @@ func (w *world) checkService() []shift.Problem {
 	if s != nil {
 		name = fmt.Sprintf("Service %s/%s", w.shift.Namespace, s.Name)
 	}
+	if moved := w.checkEstablished(); moved != nil {
+		return moved
+	}
 	switch {
 	case s == nil && w.spec.Service != "":
 		return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported, "spec.service: there is no Service %q that selects the pods of Deployment %s; accepted: %s", w.spec.Service, w.shift.Name, serviceNames(w.services))}
@@ -93,6 +97,30 @@ func (w *world) checkService() []shift.Problem {
 		if !plan.IsHTTP(p) {
 			return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported,
 				"port %d (%q) of %s is not HTTP to Istio, and this release shifts HTTP only; name it http, http2 or grpc, or with such a prefix, or set its appProtocol", p.Port, p.Name, name)}
+		}
+	}
+	return nil
+}
+
+// checkEstablished reports what has become of the Service that the routes are for, where that keeps the next version from users.
+func (w *world) checkEstablished() []shift.Problem {
+	s := w.scope.Service
+	if w.established == "" || s == nil || w.scope.Made {
+		return nil
+	}
+	name := fmt.Sprintf("Service %s/%s", w.shift.Namespace, w.established)
+	switch {
+	case w.picked != nil && w.picked.Name != w.established && w.spec.Service != "":
+		return []shift.Problem{problem(v1alpha1.ReasonInvalidSpec,
+			"spec.service: %q: the routes are for %s, and moving them would move all traffic past the gates; hand the service back first (annotation %s: \"true\" on the TrafficShift)",
+			w.spec.Service, name, v1alpha1.AnnotationDetach)}
+	case len(s.Spec.Selector) == 0:
+		return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported, "%s, which the routes are for, is gone or selects nothing; create it again", name)}
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Spec.Selector)) {
+		if want, have := s.Spec.Selector[key], w.scope.Template.Spec.Template.Labels[key]; want != have && key != v1alpha1.LabelIstioVersion {
+			return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported,
+				"%s selects %s=%s, and the pod template of Deployment %s says %q: its pods would get no traffic; make the two agree", name, key, want, w.shift.Name, have)}
 		}
 	}
 	return nil
@@ -126,7 +154,7 @@ func (w *world) checkNames() []shift.Problem {
 			taken("VirtualService", name)
 		}
 	}
-	if w.namesake != nil && len(w.services) == 0 {
+	if w.namesake != nil && len(w.services) == 0 && w.established == "" {
 		taken("Service", w.namesake.Name)
 	}
 	if w.rule != nil && !w.ours(w.rule) {

@@ -12,7 +12,7 @@ import (
 // tablesRead reads the weights back from every VirtualService that must carry them. One that is not ours does not count as there.
 func (w *world) tablesRead() []shift.Table {
 	names := []string{w.shift.Name}
-	if hosts := w.tables[plan.HostsName(w.shift.Name)]; len(w.spec.Hosts) > 0 || hosts != nil && w.ours(hosts) {
+	if len(w.scope.Entry.Hosts) > 0 {
 		names = append(names, plan.HostsName(w.shift.Name))
 	}
 	tables := make([]shift.Table, 0, len(names))

@@ -1,12 +1,14 @@
 package trafficshift
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -22,6 +24,10 @@ import (
 // taken on a stale state could raise a weight again that was already taken back.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	ts := &v1alpha1.TrafficShift{}
+	if err := r.Client.Get(ctx, req.NamespacedName, ts); apierrors.IsNotFound(err) {
+		r.forget(req) // most Deployments of a cluster have none: they cost nothing
+		return ctrl.Result{}, nil
+	}
 	if err := r.Live.Get(ctx, req.NamespacedName, ts); err != nil {
 		r.forget(req)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
@@ -32,6 +38,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	world, err := r.observe(ctx, ts)
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("observing: %w", err)
+	}
+	if done, err := r.fillReplicas(ctx, ts, world); done || err != nil {
+		return conflictIsNoError(err)
 	}
 	decision, err := shift.Decide(r.Gate, world.spec, ts.Status.State, world.observation)
 	if err != nil {
@@ -51,6 +60,22 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	return ctrl.Result{RequeueAfter: decision.RequeueAfter}, nil
 }
 
+// fillReplicas sets spec.replicas once on a TrafficShift that its owner wrote without: the scale subresource has no value otherwise. One
+// that the annotations make is the shim's to fill.
+func (r *Reconciler) fillReplicas(ctx context.Context, ts *v1alpha1.TrafficShift, w *world) (done bool, err error) {
+	template := w.scope.Template
+	if ts.Spec.Replicas != nil || template == nil || metav1.IsControlledBy(ts, template) || ts.Annotations[v1alpha1.AnnotationExtends] == "true" {
+		return false, nil
+	}
+	was, n := ts.DeepCopy(), w.replicas()
+	ts.Spec.Replicas = &n
+	patch := client.MergeFromWithOptions(was, client.MergeFromWithOptimisticLock{})
+	if err := r.Client.Patch(ctx, ts, patch, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
+		return true, fmt.Errorf("TrafficShift %s/%s: setting spec.replicas: %w", ts.Namespace, ts.Name, err)
+	}
+	return true, nil
+}
+
 // conflictIsNoError looks again soon where something was read too early: nothing is wrong, and the next pass sees it.
 func conflictIsNoError(err error) (ctrl.Result, error) {
 	if apierrors.IsConflict(err) {
@@ -59,8 +84,8 @@ func conflictIsNoError(err error) (ctrl.Result, error) {
 	return ctrl.Result{}, err
 }
 
-// execute runs the plan. All steps of a group are tried, so that neither VirtualService of a rollback waits for the other; a group
-// that has failed ends the pass.
+// execute runs the plan. All steps of a group are tried, so that neither VirtualService of a rollback waits for the other; after a group
+// that has failed only pods are added.
 func (r *Reconciler) execute(ctx context.Context, w *world, d shift.Decision) error {
 	if !w.writable() {
 		return nil
@@ -69,9 +94,13 @@ func (r *Reconciler) execute(ctx context.Context, w *world, d shift.Decision) er
 	if err != nil {
 		return fmt.Errorf("planning: %w", err)
 	}
+	var failed error
 	for _, group := range groups {
 		var errs []error
 		for _, step := range group.Steps {
+			if failed != nil && !w.raisesCapacity(step) {
+				continue
+			}
 			wrote, err := r.step(ctx, w, step)
 			if wrote {
 				log.FromContext(ctx).Info("wrote", "step", step.String(), "reason", d.Reason)
@@ -79,10 +108,20 @@ func (r *Reconciler) execute(ctx context.Context, w *world, d shift.Decision) er
 			errs = append(errs, err)
 		}
 		if err := errors.Join(errs...); err != nil {
-			return fmt.Errorf("writing %s: %w", group.Name, first(errs))
+			failed = cmp.Or(failed, fmt.Errorf("writing %s: %w", group.Name, first(errs)))
 		}
 	}
-	return nil
+	return failed
+}
+
+// raisesCapacity reports whether a step only adds pods: that depends on no route, and must not wait for one that cannot be written.
+func (w *world) raisesCapacity(step plan.Step) bool {
+	d, ok := step.Object.(*appsv1.Deployment)
+	if !ok || step.Verb != plan.Apply {
+		return false
+	}
+	live, there := w.deployments[d.Name]
+	return !there || deref(d.Spec.Replicas, 1) >= deref(live.Spec.Replicas, 1)
 }
 
 // first prefers a real error over a conflict, which only says to look again.
@@ -166,7 +205,7 @@ func (r *Reconciler) finish(ctx context.Context, ts *v1alpha1.TrafficShift, d sh
 	if retry := ts.Annotations[v1alpha1.AnnotationRetry]; retry != "" && retry == d.Next.Candidate {
 		delete(ts.Annotations, v1alpha1.AnnotationRetry)
 	}
-	if abort := ts.Annotations[v1alpha1.AnnotationAbort]; abort != "" && abort == d.Next.Rejected {
+	if abort := ts.Annotations[v1alpha1.AnnotationAbort]; abort != "" && abort != d.Next.Candidate {
 		delete(ts.Annotations, v1alpha1.AnnotationAbort)
 	}
 	if len(was.Annotations) != len(ts.Annotations) {

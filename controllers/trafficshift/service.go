@@ -1,0 +1,148 @@
+package trafficshift
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/plan"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+// readService finds the Service that carries the traffic. Before the service is taken over that is the one that selects the pods, or
+// that the owner has named, or one to be made. Afterwards it is the one that our DestinationRule is for, whatever happens to it: routes
+// that followed a selector, a name or a port list would move everybody's traffic at once, past every gate.
+func (r *Reconciler) readService(ctx context.Context, w *world) error {
+	if w.scope.Template == nil {
+		return nil
+	}
+	var list corev1.ServiceList
+	if err := r.Client.List(ctx, &list, client.InNamespace(w.shift.Namespace)); err != nil {
+		return fmt.Errorf("listing Services: %w", err)
+	}
+	for i := range list.Items {
+		switch s := &list.Items[i]; {
+		case selects(s, w.scope.Template):
+			w.services = append(w.services, *s)
+		case s.Name == w.shift.Name:
+			w.namesake = s
+		}
+	}
+	slices.SortFunc(w.services, func(a, b corev1.Service) int { return cmp.Compare(a.Name, b.Name) })
+	w.pick()
+	if w.rule != nil && w.ours(w.rule) {
+		w.established, _, _ = strings.Cut(w.rule.Spec.GetHost(), ".")
+		w.useEstablished(list.Items)
+	} else if w.picked != nil {
+		w.use(w.picked, (len(w.services) == 0 || w.ours(w.picked)) && w.namesake == nil)
+	}
+	if w.scope.Service != nil {
+		w.scope.Host = r.fullName(w.scope.Service.Name, w.shift.Namespace)
+	}
+	return nil
+}
+
+// pick chooses among the Services as they are now.
+func (w *world) pick() {
+	switch i := slices.IndexFunc(w.services, func(s corev1.Service) bool { return s.Name == w.spec.Service }); {
+	case i >= 0:
+		w.picked = &w.services[i]
+	case w.spec.Service == "" && len(w.services) == 1:
+		w.picked = &w.services[0]
+	case w.spec.Service == "" && len(w.services) == 0:
+		w.picked = w.scope.MakeService()
+	}
+}
+
+// use makes s the Service that the objects are made for. One of ours is made anew, so that drift in it is put right.
+func (w *world) use(s *corev1.Service, made bool) {
+	w.scope.Service, w.scope.Made = s.DeepCopy(), made
+	if again := w.scope.MakeService(); w.ours(s) && again != nil {
+		w.scope.Service = again
+	}
+}
+
+// useEstablished goes on with the Service that the routes are for. One that is gone, or has no HTTP port any more, is read off the
+// routes that stand, so that a candidate can still be taken back; one that Sluice made is made again.
+func (w *world) useEstablished(all []corev1.Service) {
+	if i := slices.IndexFunc(all, func(s corev1.Service) bool { return s.Name == w.established }); i >= 0 {
+		w.use(&all[i], w.ours(&all[i]))
+	} else if made := w.scope.MakeService(); made != nil && w.rule.Annotations[v1alpha1.AnnotationService] == plan.ServiceMade {
+		w.use(made, true)
+	}
+	routed := routedService(w.established, w.shift.Namespace, w.tables[w.shift.Name])
+	if w.scope.Service == nil || len(plan.HTTPPorts(w.scope.Service)) == 0 && len(routed.Spec.Ports) > 0 {
+		w.scope.Service, w.scope.Made = routed, false
+	}
+}
+
+// routedService is as much of a Service as its routes tell: name and ports.
+func routedService(name, namespace string, vs *networkingv1.VirtualService) *corev1.Service {
+	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}}
+	if vs == nil {
+		return s
+	}
+	http := "http"
+	for _, route := range vs.Spec.GetHttp() {
+		for _, match := range route.GetMatch() {
+			s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: route.GetName(), Port: int32(match.GetPort()), AppProtocol: &http})
+		}
+	}
+	return s
+}
+
+// selects reports whether a Service selects the pods of a Deployment's template.
+func selects(s *corev1.Service, d *appsv1.Deployment) bool {
+	for k, v := range s.Spec.Selector {
+		if d.Spec.Template.Labels[k] != v && k != v1alpha1.LabelIstioVersion {
+			return false
+		}
+	}
+	return len(s.Spec.Selector) > 0
+}
+
+// entry is how clients outside the mesh are to reach the service. Hosts or gateways that are not granted, or that somebody else
+// serves, change nothing: what was granted before stays. Hosts that are not asked for any more stay as long as a version is on its way
+// in or out, because its weight must be taken away there too; then leave says that what was made for them goes.
+func (w *world) entry(problems []shift.Problem) (entry plan.Entry, leave bool) {
+	live, state := w.liveEntry(), w.shift.Status.State
+	refused := slices.ContainsFunc(problems, func(p shift.Problem) bool {
+		return slices.Contains([]string{v1alpha1.ReasonHostNotAllowed, v1alpha1.ReasonGatewayNotAllowed, v1alpha1.ReasonHostClaimed, v1alpha1.ReasonNameTaken}, p.Reason)
+	})
+	busy := state.Candidate != "" || len(state.Retiring) > 0
+	asked := plan.Entry{Hosts: w.spec.Hosts, Gateways: plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways), Port: live.Port}
+	switch {
+	case w.scope.Template == nil:
+		return plan.Entry{}, false
+	case refused, len(asked.Hosts) == 0 && busy:
+		return live, false
+	case len(asked.Hosts) == 0:
+		return plan.Entry{}, len(live.Hosts) > 0 || w.gateway != nil && w.ours(w.gateway)
+	}
+	return asked, false
+}
+
+// liveEntry reads the entry back from our VirtualService for external hosts.
+func (w *world) liveEntry() plan.Entry {
+	vs, ok := w.tables[plan.HostsName(w.shift.Name)]
+	if !ok || !w.ours(vs) {
+		return plan.Entry{}
+	}
+	own := w.shift.Namespace + "/" + w.shift.Name
+	e := plan.Entry{Hosts: vs.Spec.GetHosts(), Gateways: slices.DeleteFunc(slices.Clone(vs.Spec.GetGateways()), func(g string) bool { return g == own })}
+	for _, route := range vs.Spec.GetHttp() {
+		for _, d := range route.GetRoute() {
+			e.Port = int32(d.GetDestination().GetPort().GetNumber())
+		}
+	}
+	return e
+}
