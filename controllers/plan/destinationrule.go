@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-dev/sluice/controllers/shift"
 )
 
-// ServiceMade, in the annotation sluice.dev/service of our DestinationRule, remembers that Sluice made the Service that it is for.
+// ServiceMade is what the annotation sluice.dev/service of our DestinationRule says where Sluice made the Service that it is for.
 const ServiceMade = "made"
 
 // subsets is the DestinationRule. It is removed in the same pass as the VirtualServices when the service is handed back: those name
