@@ -101,7 +101,7 @@ require-go:
 	@command -v go >/dev/null || { echo "go is missing: install Go 1.26 or newer (https://go.dev/doc/install)"; exit 1; }
 
 $(BIN)/controller-gen: e2e/tools/codegen/go.mod | require-go
-	$(GO_BUILD) -C e2e/tools/codegen -ldflags "-s -w " -o $@ sigs.k8s.io/controller-tools/cmd/controller-gen
+	CGO_ENABLED=0 go build -C e2e/tools/codegen -buildvcs=false -ldflags "-s -w " -o $@ sigs.k8s.io/controller-tools/cmd/controller-gen
 
 $(BIN)/golangci-lint: e2e/tools/lint/go.mod | require-go
-	$(GO_BUILD) -C e2e/tools/lint -ldflags "-s -w " -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	CGO_ENABLED=0 go build -C e2e/tools/lint -buildvcs=false -ldflags "-s -w " -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
