@@ -75,7 +75,7 @@ func (p *pass) takeBackOthers() {
 		switch {
 		case v.Name == p.next.Stable || !v.Exists || v.Replicas == 0:
 		case high > 0 && p.next.Candidate == "":
-			p.next.Candidate, p.next.Weight = v.Name, high
+			p.next.Candidate, p.next.Weight, p.next.Peak = v.Name, high, high
 			p.fail(v1alpha1.ReasonCancelled, fmt.Sprintf("the status was lost while %s had %s", v.Name, high), false)
 		default:
 			p.retire(v.Name, false)

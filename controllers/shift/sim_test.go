@@ -27,6 +27,7 @@ type world struct {
 
 	template    int // stands for the template's content
 	templateRun deployment
+	uid         string // the Deployment's own
 	held        bool
 	generation  int64
 	records     map[string]int
@@ -77,8 +78,8 @@ var timing = shift.Timing{Settle: 2 * time.Second, Drain: 5 * time.Second, Scrap
 func newWorld(t failer) *world {
 	w := &world{
 		t: t, now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), template: 1, generation: 1,
-		templateRun: deployment{replicas: 3, ready: 3, template: 1},
-		records:     map[string]int{}, proven: map[string]bool{}, versions: map[string]*deployment{},
+		templateRun: deployment{replicas: 3, ready: 3, template: 1}, uid: "first",
+		records: map[string]int{}, proven: map[string]bool{}, versions: map[string]*deployment{},
 		tables: map[string][]shift.Route{}, bare: map[string]bool{},
 		evidence: true, errorRate: map[int]float64{}, rps: 100, broken: map[int]bool{}, historyLimit: 10,
 		noHost:   func(v1alpha1.Permille) float64 { return 0 },
@@ -102,7 +103,7 @@ func (w *world) observe() shift.Observation {
 	o := shift.Observation{
 		Now: w.now, Timing: timing, Problems: w.problems, Replicas: *w.spec.Replicas, Intents: w.intents,
 		Template: shift.Template{
-			Exists: true, Replicas: w.templateRun.replicas, Available: w.templateRun.ready,
+			Exists: true, UID: w.uid, Replicas: w.templateRun.replicas, Available: w.templateRun.ready,
 			Settled: w.templateRun.ready >= w.templateRun.replicas, Held: w.held, Generation: w.generation, HistoryLimit: w.historyLimit,
 		},
 		Subsets: slices.Clone(w.subsets), Rule: w.rule,

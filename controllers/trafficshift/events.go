@@ -96,9 +96,9 @@ func conditionNotes(before, after *v1alpha1.TrafficShift) []note {
 			notes = append(notes, note{corev1.EventTypeNormal, is.Reason, "Check", is.Message})
 		}
 	}
-	if meta.IsStatusConditionTrue(after.Status.Conditions, v1alpha1.ConditionReplicasContested) &&
-		!meta.IsStatusConditionTrue(before.Status.Conditions, v1alpha1.ConditionReplicasContested) {
-		notes = append(notes, note{corev1.EventTypeWarning, v1alpha1.ReasonReplicasContested, "Hold", "something keeps scaling the held Deployment up; scale the TrafficShift instead"})
+	contested := meta.FindStatusCondition(after.Status.Conditions, v1alpha1.ConditionReplicasContested)
+	if contested != nil && meta.FindStatusCondition(before.Status.Conditions, v1alpha1.ConditionReplicasContested) == nil {
+		notes = append(notes, note{corev1.EventTypeWarning, contested.Reason, "Hold", contested.Message})
 	}
 	return notes
 }

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/apply"
 	"github.com/sluice-dev/sluice/controllers/plan"
 	"github.com/sluice-dev/sluice/controllers/shift"
 )
@@ -140,13 +141,26 @@ func setProgressing(status *v1alpha1.TrafficShiftStatus, generation int64, _ *wo
 	set(status, generation, v1alpha1.ConditionProgressing, value, d.Reason, d.Message)
 }
 
-func setContested(status *v1alpha1.TrafficShiftStatus, generation int64, _ *world, d shift.Decision) {
+func setContested(status *v1alpha1.TrafficShiftStatus, generation int64, w *world, d shift.Decision) {
 	if shift.Contested(d.Next) {
-		set(status, generation, v1alpha1.ConditionReplicasContested, metav1.ConditionTrue, v1alpha1.ReasonReplicasContested,
-			"something keeps scaling the held Deployment up; scale the TrafficShift instead")
+		set(status, generation, v1alpha1.ConditionReplicasContested, metav1.ConditionTrue, v1alpha1.ReasonReplicasContested, contestedBy(w))
 		return
 	}
 	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionReplicasContested)
+}
+
+// contestedBy names what is fought over, and with whom.
+func contestedBy(w *world) string {
+	by := "something"
+	if w.scope.Template != nil {
+		for _, f := range w.scope.Template.ManagedFields {
+			if f.Manager != v1alpha1.FieldManager && apply.SpecFields(f)["replicas"] {
+				by = fmt.Sprintf("%q", f.Manager)
+			}
+		}
+	}
+	return fmt.Sprintf("Deployment %s/%s is held as a template at 0, and %s keeps scaling it up; scale the TrafficShift %s instead, or take spec.replicas out of what is applied",
+		w.shift.Namespace, w.shift.Name, by, w.shift.Name)
 }
 
 // summarize is the only place that writes Ready, and kstatus' Reconciling and Stalled.
