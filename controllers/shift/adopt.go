@@ -120,6 +120,7 @@ func (p *pass) pin() {
 	case !p.passed(p.next.RoutedSince, p.obs.Timing.Settle):
 		p.say(v1alpha1.ReasonSettling, "the routes that pin the traffic to %s are settling in the mesh", stable)
 	default:
+		p.next.ContestedGeneration = p.obs.Template.Generation // what it runs now is its own affair still
 		p.enter(v1alpha1.PhaseAdopting, v1alpha1.StageHolding)
 		p.say(v1alpha1.ReasonScalingDown, "the traffic is pinned to %s; scaling the Deployment to 0 and holding it as the template", stable)
 	}

@@ -223,6 +223,10 @@ func TestSluiceStopsFightingWhoeverScalesTheDeploymentUp(t *testing.T) {
 			func(w *world) func() bool { return func() bool { return w.state.Stage == v1alpha1.StagePinning } },
 			func(w *world) { w.templateRun.replicas = 3 },
 		},
+		"WhileAdoptionHoldsAWriterThatDropsTheMarkToo": {
+			func(w *world) func() bool { return func() bool { return w.state.Stage == v1alpha1.StagePinning } },
+			func(w *world) { w.templateRun.replicas, w.held = 3, false },
+		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

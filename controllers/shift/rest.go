@@ -61,14 +61,22 @@ func (p *pass) start() {
 // to hand the service back, not at all.
 func (p *pass) contest() {
 	t := p.obs.Template
-	ours := t.Held || p.next.Phase != "" && p.next.Phase != v1alpha1.PhaseAdopting && p.next.Phase != v1alpha1.PhaseDetaching
-	if !ours || t.Replicas == 0 || t.Generation == p.next.ContestedGeneration {
+	if !(t.Held || p.heldOnce()) || t.Replicas == 0 || t.Generation == p.next.ContestedGeneration {
 		return
 	}
 	p.next.ContestedGeneration = t.Generation
 	if p.next.Phase != v1alpha1.PhaseDetaching && !Contested(p.next) {
 		p.next.Contested++
 	}
+}
+
+// heldOnce reports whether Sluice has taken the template over, whatever mark it bears now: who replaces the whole object drops that too.
+func (p *pass) heldOnce() bool {
+	switch p.next.Phase {
+	case v1alpha1.PhaseStable, v1alpha1.PhaseFailed, v1alpha1.PhaseProgressing, v1alpha1.PhaseRollingBack:
+		return true
+	}
+	return p.next.Stage == v1alpha1.StageHolding
 }
 
 // Contested reports whether Sluice has stopped fighting over the template's replicas.
