@@ -82,6 +82,7 @@ func openMall(ctx context.Context, t *testing.T) *mall {
 
 func (m *mall) unpinned(t *testing.T) {
 	m.awaitEndpoints(t, fmt.Sprintf("outbound|%d||%s", httpPort, host), 2)
+	m.awaitRoute(t)
 	if got := m.bySidecar(t, 20); got.ByVersion["1.1"] != 20 {
 		t.Fatalf("v1 alone: got %v, want 20 answers of 1.1", got.Answers)
 	}

@@ -62,6 +62,16 @@ func (m *mall) awaitEndpoints(t *testing.T, cluster string, n int) {
 	})
 }
 
+// awaitRoute waits until the sidecar routes the service at all: istiod sends routes after endpoints, and before them nobody knows the host.
+func (m *mall) awaitRoute(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := m.sidecar.Wait(ctx, func(s *xds.Snapshot) bool { return len(weightsOn(s, httpPort)) > 0 }); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // awaitWeights waits until both proxies route by these weights, on the ports of plain HTTP.
 func (m *mall) awaitWeights(t *testing.T, want map[string]uint32) {
 	t.Helper()
