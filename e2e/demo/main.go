@@ -52,7 +52,10 @@ func run(ctx context.Context, args []string) error {
 	err = d.play(ctx)
 	d.board.close()
 	if err != nil {
-		return fmt.Errorf("%w (logs: %s)", err, s.LogDir)
+		if *keep {
+			return fmt.Errorf("%w (logs: %s)", err, s.LogDir)
+		}
+		return fmt.Errorf("%w (DEMO_FLAGS=--keep keeps the logs)", err)
 	}
 	verdict := d.summary(os.Stdout)
 	if *keep {
