@@ -102,7 +102,7 @@ func ask(t *testing.T, s *scene.Scene, questions []question) {
 				t.Errorf("%s: %v\n    %s", q.where, err, expr)
 				break
 			}
-			time.Sleep(500 * time.Millisecond)
+			time.Sleep(500 * time.Millisecond) // half a scrape: nothing tells that a sample has arrived but asking again
 		}
 	}
 	t.Logf("%d queries are answered", len(questions))

@@ -25,12 +25,19 @@ func (s Scope) entry(d shift.Desired) []Step {
 	case own:
 		steps = append(steps, Step{Apply, s.MakeGateway()})
 	case s.Leave:
-		steps = append(steps, Step{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(HostsName(s.Template.Name))}}, Step{Delete, s.MakeGateway()})
+		steps = append(steps, s.deleteHosts(), s.deleteGateway())
 	case len(s.Entry.Gateways) > 0:
-		steps = append(steps, Step{Delete, s.MakeGateway()}) // one that was made before another was named
+		steps = append(steps, s.deleteGateway()) // one that was made before another was named
 	}
 	return steps
 }
+
+// deleteHosts and deleteGateway remove what was made for external hosts.
+func (s Scope) deleteHosts() Step {
+	return Step{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(HostsName(s.Template.Name))}}
+}
+
+func (s Scope) deleteGateway() Step { return Step{Delete, s.MakeGateway()} }
 
 // MakeGateway makes a plain HTTP gateway for the hosts that were asked for and for nothing else.
 func (s Scope) MakeGateway() *networkingv1.Gateway {

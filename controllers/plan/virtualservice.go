@@ -113,13 +113,11 @@ func (s Scope) unroute() []Step {
 	steps := []Step{{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(s.Template.Name)}}}
 	switch {
 	case s.Leave:
-		return append(steps,
-			Step{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(HostsName(s.Template.Name))}},
-			Step{Delete, s.MakeGateway()})
+		return append(steps, s.deleteHosts(), s.deleteGateway())
 	case len(s.Entry.Hosts) == 0:
 		return steps
 	case len(HTTPPorts(s.Service)) == 0:
-		return append(steps, Step{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(HostsName(s.Template.Name))}})
+		return append(steps, s.deleteHosts())
 	}
 	hosts := s.MakeHostsVirtualService([]shift.Route{{Weight: v1alpha1.Whole}})
 	hosts.ObjectMeta = s.disowned(hosts.Name)

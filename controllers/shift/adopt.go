@@ -2,7 +2,6 @@ package shift
 
 import (
 	"fmt"
-
 	"slices"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"

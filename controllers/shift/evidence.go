@@ -32,7 +32,7 @@ func (p *pass) count() {
 	if first || !p.counts(e.Sample) {
 		return
 	}
-	settled := p.settled(p.next.RoutedSince) && !e.Sample.From.Before(p.next.RoutedSince.Add(p.obs.Timing.Settle))
+	settled := p.beganAfter(e.Sample, p.next.RoutedSince)
 	if g.Retreated && !settled {
 		e.Sample.NoHost = 0 // what it retreated from must not convict it where it has retreated to
 	}
@@ -61,10 +61,15 @@ func (p *pass) counts(s analysis.Sample) bool {
 	case v1alpha1.StageStepping, v1alpha1.StageBaking:
 		return true
 	case v1alpha1.StageExposing:
-		return p.settled(p.next.SubsetSince) && !s.From.Before(p.next.SubsetSince.Add(p.obs.Timing.Settle))
+		return p.beganAfter(s, p.next.SubsetSince)
 	default:
 		return false
 	}
+}
+
+// beganAfter reports whether a sample began after what was read back at since had settled.
+func (p *pass) beganAfter(s analysis.Sample, since *metav1.MicroTime) bool {
+	return p.settled(since) && !s.From.Before(since.Add(p.obs.Timing.Settle))
 }
 
 func (p *pass) countShare(s analysis.Sample) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -117,11 +116,10 @@ func (w *world) checkEstablished() []shift.Problem {
 	case len(s.Spec.Selector) == 0:
 		return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported, "%s, which the routes are for, is gone or selects nothing; create it again", name)}
 	}
-	for _, key := range slices.Sorted(maps.Keys(s.Spec.Selector)) {
-		if want, have := s.Spec.Selector[key], w.scope.Template.Spec.Template.Labels[key]; want != have && key != v1alpha1.LabelIstioVersion {
-			return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported,
-				"%s selects %s=%s, and the pod template of Deployment %s says %q: its pods would get no traffic; make the two agree", name, key, want, w.shift.Name, have)}
-		}
+	if key := unselected(s, w.scope.Template); key != "" {
+		return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported,
+			"%s selects %s=%s, and the pod template of Deployment %s says %q: its pods would get no traffic; make the two agree",
+			name, key, s.Spec.Selector[key], w.shift.Name, w.scope.Template.Spec.Template.Labels[key])}
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ metadata: {name: NAME}
 spec: {host: HOST, trafficPolicy: {connectionPool: {http: {http2MaxRequests: 7}}}}
 `
 
-// rival makes an object from a manifest: pairs of placeholder and value.
+// rival makes an object from a manifest: pairs of name and value.
 func rival(manifest string, pairs ...string) string {
 	return strings.NewReplacer(append(pairs, "GATEWAYS", "")...).Replace(manifest)
 }

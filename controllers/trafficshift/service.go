@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -102,12 +103,18 @@ func routedService(name, namespace string, vs *networkingv1.VirtualService) *cor
 
 // selects reports whether a Service selects the pods of a Deployment's template.
 func selects(s *corev1.Service, d *appsv1.Deployment) bool {
-	for k, v := range s.Spec.Selector {
-		if d.Spec.Template.Labels[k] != v && k != v1alpha1.LabelIstioVersion {
-			return false
+	return len(s.Spec.Selector) > 0 && unselected(s, d) == ""
+}
+
+// unselected is the first label that a Service selects on and that the template does not carry as it asks; empty where there is none. The
+// label version is Sluice's to set, and is asked about by itself.
+func unselected(s *corev1.Service, d *appsv1.Deployment) string {
+	for _, key := range slices.Sorted(maps.Keys(s.Spec.Selector)) {
+		if d.Spec.Template.Labels[key] != s.Spec.Selector[key] && key != v1alpha1.LabelIstioVersion {
+			return key
 		}
 	}
-	return len(s.Spec.Selector) > 0
+	return ""
 }
 
 // entry is how clients outside the mesh are to reach the service. Hosts or gateways that are not granted, or that somebody else
