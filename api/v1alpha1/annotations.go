@@ -10,6 +10,10 @@ const (
 	AnnotationHold         = Prefix + "hold"
 	AnnotationMaxErrorRate = Prefix + "max-error-rate"
 	AnnotationMaxLatency   = Prefix + "max-latency"
+	AnnotationMaxIncrease  = Prefix + "max-increase"
+	AnnotationMaxFailed    = Prefix + "max-failed-requests"
+	AnnotationReporter     = Prefix + "reporter"
+	AnnotationPrometheus   = Prefix + "prometheus"
 	AnnotationMinRequests  = Prefix + "min-requests"
 	AnnotationHosts        = Prefix + "hosts"
 	AnnotationGateway      = Prefix + "gateway"
@@ -35,6 +39,8 @@ const (
 	AnnotationAbort = Prefix + "abort"
 	// AnnotationRetry ("v2") tries a rejected version again.
 	AnnotationRetry = Prefix + "retry"
+	// AnnotationApprove ("v2") answers the manual gate that holds that candidate.
+	AnnotationApprove = Prefix + "approve"
 	// AnnotationDetach ("true") hands the service back to its Deployment and keeps it so.
 	AnnotationDetach = Prefix + "detach"
 	// AnnotationExtends ("true") says that a TrafficShift written by hand adds to the annotations of its Deployment, and does not

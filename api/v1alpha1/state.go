@@ -1,6 +1,7 @@
 package v1alpha1
 
 import (
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -104,6 +105,16 @@ type State struct {
 	// +optional
 	Gate GateState `json:"gate,omitzero"`
 
+	// checks are the owner's own gates that are asked outside, as they were read last.
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Checks []CheckState `json:"checks,omitempty"`
+	// approved are the manual gates that a person has answered for the candidate.
+	// +listType=set
+	// +optional
+	Approved []string `json:"approved,omitempty"`
+
 	// failure is why the candidate is being taken back.
 	// +optional
 	Failure *Failure `json:"failure,omitempty"`
@@ -196,12 +207,30 @@ type GateState struct {
 	// retreated is set once failures without a host have sent the candidate back to its last good weight.
 	// +optional
 	Retreated bool `json:"retreated,omitempty"`
+	// memory is what the statistical gate keeps from look to look, since the candidate's first weight: versioned, at most 2 KB, written
+	// and read by metrics/analysis alone.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Type=object
+	// +optional
+	Memory *apiextensionsv1.JSON `json:"memory,omitempty"`
 	// ceiling is the error limit frozen at the switch to 100, in parts per million: there is no stable traffic to compare with.
 	// +optional
 	Ceiling int64 `json:"ceiling,omitempty"`
 	// slowCeiling is the same for the share of slow requests.
 	// +optional
 	SlowCeiling int64 `json:"slowCeiling,omitempty"`
+}
+
+// CheckState counts the readings of one gate that were out of bounds, one after the other.
+type CheckState struct {
+	// name is the gate's.
+	Name string `json:"name"`
+	// readAt is the time of the latest reading counted.
+	// +optional
+	ReadAt *metav1.MicroTime `json:"readAt,omitempty"`
+	// failures is how many readings in a row were out of bounds, that one included.
+	// +optional
+	Failures int32 `json:"failures,omitempty"`
 }
 
 // Counts are requests of one version.

@@ -1,6 +1,7 @@
 package v1alpha1
 
 import (
+	"cmp"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,16 +14,38 @@ func (s *TrafficShiftSpec) Default() {
 	if s.Strategy == "" {
 		s.Strategy = StrategyCanary
 	}
-	if len(s.Steps) == 0 {
+	if s.Pacing == "" {
+		s.Pacing = PacingAuto
+		if len(s.Steps) > 0 {
+			s.Pacing = PacingLadder
+		}
+	}
+	if len(s.Steps) == 0 && s.Pacing == PacingLadder {
 		for _, w := range []int{5, 20, 50, 100} {
 			s.Steps = append(s.Steps, Step{Weight: intstr.FromInt32(int32(w))})
 		}
 	}
 	if s.Hold == nil {
 		s.Hold = &metav1.Duration{Duration: time.Minute}
+		if s.Pacing == PacingAuto {
+			s.Hold.Duration = 30 * time.Second
+		}
 	}
 	if s.MaxErrorRate == "" {
 		s.MaxErrorRate = "1%"
+	}
+	if s.MaxIncrease == "" {
+		s.MaxIncrease = "0.5%"
+	}
+	if s.MaxFailedRequests == nil {
+		n := int32(50)
+		s.MaxFailedRequests = &n
+	}
+	if s.Reporter == "" {
+		s.Reporter = ReporterAuto
+	}
+	for i := range s.Gates {
+		s.Gates[i].defaults()
 	}
 	if s.MinRequests == nil {
 		n := int32(50)
@@ -33,6 +56,31 @@ func (s *TrafficShiftSpec) Default() {
 	}
 	if s.Bake == nil {
 		s.Bake = &metav1.Duration{Duration: 5 * time.Minute}
+	}
+}
+
+// defaults fills what a gate leaves open.
+func (g *Gate) defaults() {
+	if q := g.Query; q != nil {
+		orDefault(&q.Window, metav1.Duration{Duration: time.Minute})
+		orDefault(&q.Failures, 2)
+		q.NoData = cmp.Or(q.NoData, NoDataHold)
+	}
+	if w := g.Webhook; w != nil {
+		orDefault(&w.Timeout, metav1.Duration{Duration: 5 * time.Second})
+		orDefault(&w.Interval, metav1.Duration{Duration: 15 * time.Second})
+		orDefault(&w.Retries, 2)
+		w.OnError = cmp.Or(w.OnError, OnErrorHold)
+	}
+	if m := g.Manual; m != nil {
+		m.Before = cmp.Or(m.Before, "100")
+	}
+}
+
+// orDefault gives a field that is not set its default.
+func orDefault[T any](field **T, def T) {
+	if *field == nil {
+		*field = &def
 	}
 }
 

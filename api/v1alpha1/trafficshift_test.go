@@ -40,6 +40,8 @@ func TestDefaultGivesWhatTheSchemaGives(t *testing.T) {
 	if err := json.Unmarshal(text, &want); err != nil {
 		t.Fatal(err)
 	}
+	// What a static default cannot say: these two depend on whether there are steps.
+	want.Pacing, want.Hold = PacingAuto, &metav1.Duration{Duration: 30 * time.Second}
 	got.Default()
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("a spec with nothing in it (-schema +Default):\n%s", diff)
@@ -50,7 +52,8 @@ func TestDefaultLeavesWhatIsSaid(t *testing.T) {
 	zero, one := metav1.Duration{}, int32(1)
 	said := TrafficShiftSpec{
 		Strategy: StrategyCanary, Steps: ladder("100"), Hold: &zero, MaxErrorRate: "0%", MinRequests: &one,
-		Deadline: &metav1.Duration{Duration: time.Second}, Bake: &zero,
+		Deadline: &metav1.Duration{Duration: time.Second}, Bake: &zero, Pacing: PacingLadder, MaxIncrease: "1%", MaxFailedRequests: &one,
+		Reporter: ReporterWaypoint,
 	}
 	got := *said.DeepCopy()
 	got.Default()
@@ -83,6 +86,13 @@ func TestValidateNamesTheField(t *testing.T) {
 		"TooMuch":               {func(s *TrafficShiftSpec) { s.Steps = ladder("5", "500", "100") }, []string{"spec.steps[1].weight"}},
 		"Negative":              {func(s *TrafficShiftSpec) { s.Steps = ladder("-5", "100") }, []string{"spec.steps[0].weight"}},
 		"TooFine":               {func(s *TrafficShiftSpec) { s.Steps = ladder("0.05", "100") }, []string{"spec.steps[0].weight"}},
+		"AutoWithSteps":         {func(s *TrafficShiftSpec) { s.Pacing = PacingAuto }, []string{"spec.steps"}},
+		"Auto":                  {func(s *TrafficShiftSpec) { s.Pacing, s.Steps = PacingAuto, nil }, nil},
+		"Pacing":                {func(s *TrafficShiftSpec) { s.Pacing = "slow" }, []string{"spec.pacing"}},
+		"IncreaseText":          {func(s *TrafficShiftSpec) { s.MaxIncrease = "a bit" }, []string{"spec.maxIncrease"}},
+		"IncreaseTooSmall":      {func(s *TrafficShiftSpec) { s.MaxIncrease = "0.1%" }, []string{"spec.maxIncrease"}},
+		"NoFailureAllowed":      {func(s *TrafficShiftSpec) { s.MaxFailedRequests = new(int32) }, []string{"spec.maxFailedRequests"}},
+		"Reporter":              {func(s *TrafficShiftSpec) { s.Reporter = "sidecar" }, []string{"spec.reporter"}},
 		"EndsBelow100":          {func(s *TrafficShiftSpec) { s.Steps = ladder("5", "50") }, []string{"spec.steps"}},
 		"NoSteps":               {func(s *TrafficShiftSpec) { s.Steps = nil }, []string{"spec.steps"}},
 		"ErrorRate":             {func(s *TrafficShiftSpec) { s.MaxErrorRate = "lots" }, []string{"spec.maxErrorRate"}},
@@ -100,7 +110,7 @@ func TestValidateNamesTheField(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			var s TrafficShiftSpec
+			s := TrafficShiftSpec{Pacing: PacingLadder}
 			s.Default()
 			tc.change(&s)
 			var got []string
@@ -191,6 +201,8 @@ func fill(v reflect.Value) {
 		v.SetString("x")
 	case reflect.Int32, reflect.Int64:
 		v.SetInt(7)
+	case reflect.Uint8:
+		v.SetUint('7') // raw JSON
 	case reflect.Bool:
 		v.SetBool(true)
 	default:

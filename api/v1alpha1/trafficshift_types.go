@@ -56,14 +56,19 @@ const StrategyCanary Strategy = "canary"
 // Whatever the schema lets through must decode: one object that does not would blind every controller's watch to all of them.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.gateways) || size(self.gateways) == 0 || (has(self.hosts) && size(self.hosts) > 0)",message="gateways need hosts: a gateway is bound only for the hosts it serves"
+// +kubebuilder:validation:XValidation:rule="!has(self.pacing) || self.pacing != 'auto' || !has(self.steps)",message="pacing auto chooses the weights itself: leave out steps, or write pacing: ladder"
 type TrafficShiftSpec struct {
 	// strategy is the way traffic moves.
 	// +kubebuilder:default=canary
 	// +optional
 	Strategy Strategy `json:"strategy,omitempty"`
 
+	// pacing is how the weights are chosen: auto raises them as fast as the evidence allows, within maxFailedRequests; ladder climbs
+	// steps. It is auto where no steps are given, and ladder where they are; a ladder without steps has 5, 20, 50 and 100.
+	// +optional
+	Pacing Pacing `json:"pacing,omitempty"`
+
 	// steps is the ladder of weights that a candidate climbs. Weights rise and the last one is 100.
-	// +kubebuilder:default={{weight: 5},{weight: 20},{weight: 50},{weight: 100}}
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=50
 	// +kubebuilder:validation:XValidation:rule="string(self[size(self) - 1].weight) in ['100', '100%', '100.0', '100.0%']",message="the last step must be 100: that is where the candidate becomes stable"
@@ -71,16 +76,16 @@ type TrafficShiftSpec struct {
 	// +optional
 	Steps []Step `json:"steps,omitempty"`
 
-	// hold is the least time that a candidate stays at each step with its weight proven, before the next one.
-	// +kubebuilder:default="1m"
+	// hold is the least time that a candidate stays at each weight, before the next one: 1m on a ladder, 30s with pacing auto, which
+	// also takes at least six holds from the first weight to 100.
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`
 	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	Hold *metav1.Duration `json:"hold,omitempty"`
 
-	// maxErrorRate is the share of requests that a candidate may fail. Whatever it is, a candidate must also stay within half a
-	// point of the stable version.
+	// maxErrorRate is the share of requests that a candidate may fail. Whatever it is, a candidate must also be no worse than the
+	// stable version at the same moment.
 	// +kubebuilder:default="1%"
 	// +optional
 	MaxErrorRate Percent `json:"maxErrorRate,omitempty"`
@@ -95,6 +100,40 @@ type TrafficShiftSpec struct {
 	// +kubebuilder:validation:Maximum=1000000000
 	// +optional
 	MinRequests *int32 `json:"minRequests,omitempty"`
+
+	// maxIncrease is how far the candidate's error rate may lie above the stable version's and the candidate still be promoted, in
+	// percentage points: that it lies below must be proven before the weight becomes 100. Less takes more requests to prove.
+	// +kubebuilder:default="0.5%"
+	// +optional
+	MaxIncrease Percent `json:"maxIncrease,omitempty"`
+
+	// maxFailedRequests is how many requests a candidate may fail before it can be taken back, as far as the evidence can tell: the
+	// budget that pacing auto spends.
+	// +kubebuilder:default=50
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	// +optional
+	MaxFailedRequests *int32 `json:"maxFailedRequests,omitempty"`
+
+	// gates are further questions, asked beside the error rate and the latency. All must pass before a weight is raised.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Gates []Gate `json:"gates,omitempty"`
+
+	// reporter is whose telemetry is counted: source (sidecars and gateways of clients), destination (the service's own sidecars) or
+	// waypoint (ambient meshes). auto is the first of source, waypoint and destination that reports on the service.
+	// +kubebuilder:default=auto
+	// +optional
+	Reporter Reporter `json:"reporter,omitempty"`
+
+	// prometheus names one of the connections that the administrator has set up, where the namespace may use it. Empty is the
+	// default one.
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +optional
+	Prometheus string `json:"prometheus,omitempty"`
 
 	// hosts are the external hosts that the service answers for at a gateway. Empty keeps the service internal. Each must be
 	// granted to the namespace by its annotation sluice.dev/allowed-hosts.
@@ -157,6 +196,30 @@ type Step struct {
 	// +kubebuilder:validation:XValidation:rule="type(self) == string || (self >= 1 && self <= 100)",message="a weight is a percentage from 0.1 to 100"
 	Weight intstr.IntOrString `json:"weight"`
 }
+
+// Pacing is how the weights of a candidate are chosen.
+//
+// +kubebuilder:validation:Enum=auto;ladder
+type Pacing string
+
+// The pacings.
+const (
+	PacingAuto   Pacing = "auto"
+	PacingLadder Pacing = "ladder"
+)
+
+// Reporter is whose telemetry is counted.
+//
+// +kubebuilder:validation:Enum=auto;source;destination;waypoint
+type Reporter string
+
+// The reporters.
+const (
+	ReporterAuto        Reporter = "auto"
+	ReporterSource      Reporter = "source"
+	ReporterDestination Reporter = "destination"
+	ReporterWaypoint    Reporter = "waypoint"
+)
 
 // LatencyLimit says that a percentile of the response times stays below a bound.
 type LatencyLimit struct {

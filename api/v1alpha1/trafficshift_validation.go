@@ -1,10 +1,14 @@
 package v1alpha1
 
 import (
+	"slices"
 	"strconv"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
+
+// harmMargin is the increase that the gates never take for harm, whatever the stable version's rate: 0.1 points.
+const harmMargin = 0.001
 
 // Validate returns what the CRD's schema cannot say, and what it says, for specs that never met an API server. It expects a
 // spec with its defaults.
@@ -13,9 +17,25 @@ func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 	if s.Strategy != StrategyCanary {
 		errs = append(errs, field.NotSupported(path.Child("strategy"), s.Strategy, []Strategy{StrategyCanary}))
 	}
-	errs = append(errs, validateSteps(s.Steps, path.Child("steps"))...)
+	switch {
+	case s.Pacing != PacingAuto && s.Pacing != PacingLadder:
+		errs = append(errs, field.NotSupported(path.Child("pacing"), s.Pacing, []Pacing{PacingAuto, PacingLadder}))
+	case s.Pacing == PacingAuto && len(s.Steps) > 0:
+		errs = append(errs, field.Forbidden(path.Child("steps"), "pacing auto chooses the weights itself: leave out steps, or write pacing: ladder"))
+	case s.Pacing == PacingLadder:
+		errs = append(errs, validateSteps(s.Steps, path.Child("steps"))...)
+	}
 	if _, err := s.MaxErrorRate.Ratio(); err != nil {
 		errs = append(errs, field.Invalid(path.Child("maxErrorRate"), s.MaxErrorRate, "must be a percentage such as 1% or 0.5%"))
+	}
+	if r, err := s.MaxIncrease.Ratio(); err != nil || r <= harmMargin {
+		errs = append(errs, field.Invalid(path.Child("maxIncrease"), s.MaxIncrease, "must be a percentage above 0.1%, such as 0.5%: less than that counts as no increase"))
+	}
+	if s.MaxFailedRequests != nil && *s.MaxFailedRequests < 1 {
+		errs = append(errs, field.Invalid(path.Child("maxFailedRequests"), *s.MaxFailedRequests, "must be at least 1"))
+	}
+	if !slices.Contains([]Reporter{ReporterAuto, ReporterSource, ReporterDestination, ReporterWaypoint}, s.Reporter) {
+		errs = append(errs, field.NotSupported(path.Child("reporter"), s.Reporter, []Reporter{ReporterAuto, ReporterSource, ReporterDestination, ReporterWaypoint}))
 	}
 	if s.MaxLatency != nil {
 		errs = append(errs, s.MaxLatency.validate(path.Child("maxLatency"))...)

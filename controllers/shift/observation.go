@@ -37,6 +37,8 @@ type Observation struct {
 	Replicas int32
 	// Evidence is what Prometheus counted since state.gate.countedTo.
 	Evidence Evidence
+	// Checks are the latest readings of the owner's own gates that are asked outside: queries and webhooks.
+	Checks []Check
 	// Intents are what a person asked for.
 	Intents Intents
 }
@@ -109,12 +111,30 @@ type Evidence struct {
 	Available bool
 	Sample    analysis.Sample
 	Missing   string
+	// History is the stable version's last hour, a scrape apart, oldest first: what the gates learn its usual rate and its bursts from.
+	// It is read once, before the first weight.
+	History []analysis.Sample
+}
+
+// Check is the latest reading of one gate that is asked outside.
+type Check struct {
+	// Gate is its name; ReadAt tells one reading from the next.
+	Gate   string
+	ReadAt time.Time
+	// Outcome is what the reading says: Pass, Fail (out of bounds, or refused) or Inconclusive (no data, or told to wait).
+	Outcome analysis.Outcome
+	// Value and Limit are the numbers compared, NaN where there is none.
+	Value, Limit float64
+	// Message says what was read: "0.93, below the least of 0.95".
+	Message string
 }
 
 // Intents are what a person asked for on the TrafficShift itself.
 type Intents struct {
 	// Abort and Retry name the version that is meant.
 	Abort, Retry string
+	// Approve names the candidate whose manual gate is answered.
+	Approve string
 	// Detach hands the service back; Force does so although the template is not the stable version.
 	Detach, Force bool
 }

@@ -35,10 +35,11 @@ func ratio(k, n int64) float64 {
 // Reporter is whose telemetry is counted: Istio's label reporter.
 type Reporter string
 
-// The reporters. Source is one record per user request and sees a version that cannot be reached; Destination is the fallback
-// where no client of the service is in the mesh.
+// The reporters. Source and Waypoint (ambient) are one record per user request, and see a version that cannot be reached;
+// Destination is the fallback where no client of the service is in the mesh.
 const (
 	Source      Reporter = "source"
+	Waypoint    Reporter = "waypoint"
 	Destination Reporter = "destination"
 )
 
@@ -57,6 +58,8 @@ type Sample struct {
 	// NoHost counts requests to the service that failed before a host was chosen (response flags UH, NC, NR, UO): they belong
 	// to no version.
 	NoHost int64
+	// SlowAbove is the histogram bound that Slow was counted by: the one next to the limit asked for. 0 where nothing is timed.
+	SlowAbove time.Duration
 }
 
 // State is the evidence counted since a step began. It is small and is kept in the TrafficShift's status.
