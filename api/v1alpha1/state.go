@@ -72,7 +72,9 @@ type State struct {
 	// +optional
 	Peak Permille `json:"peak,omitempty"`
 
-	// startedAt is when the candidate appeared. stageSince is when its stage began.
+	// startedAt is when the candidate appeared, weightedAt when it was given its first weight. stageSince is when its stage began.
+	// +optional
+	WeightedAt *metav1.MicroTime `json:"weightedAt,omitempty"`
 	// +optional
 	StartedAt *metav1.MicroTime `json:"startedAt,omitempty"`
 	// +optional
@@ -187,7 +189,10 @@ type GateState struct {
 	// countedTo is the evaluation time of the last sample counted.
 	// +optional
 	CountedTo *metav1.MicroTime `json:"countedTo,omitempty"`
-	// samples is how many samples were counted since the counts were last set to zero.
+	// seenTo is the time of the youngest scrape behind it: requests before that are all counted.
+	// +optional
+	SeenTo *metav1.MicroTime `json:"seenTo,omitempty"`
+	// samples is how many scrapes were counted since the counts were last set to zero.
 	// +optional
 	Samples int32 `json:"samples,omitempty"`
 	// candidate and stable are the requests counted since then.
@@ -204,6 +209,9 @@ type GateState struct {
 	// noHostBaseline is the service's own share of those before the shift, in parts per million.
 	// +optional
 	NoHostBaseline int64 `json:"noHostBaseline,omitempty"`
+	// retreats counts how often suspicion has sent the candidate back to a small weight.
+	// +optional
+	Retreats int32 `json:"retreats,omitempty"`
 	// retreated is set once failures without a host have sent the candidate back to its last good weight.
 	// +optional
 	Retreated bool `json:"retreated,omitempty"`

@@ -262,7 +262,7 @@ type TrafficShiftStatus struct {
 	// phase is where the shift stands in its life.
 	// +optional
 	Phase Phase `json:"phase,omitempty"`
-	// step is the rung that the candidate is on, such as "2/4"; empty at rest.
+	// step is the rung that the candidate is on, such as "2/4", or "auto" where evidence sets the pace; empty at rest.
 	// +optional
 	Step string `json:"step,omitempty"`
 	// weight is the share of the traffic that the candidate is meant to get.

@@ -24,7 +24,6 @@ import (
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/controllers/shim"
 	"github.com/sluice-dev/sluice/controllers/trafficshift"
-	"github.com/sluice-dev/sluice/metrics/analysis"
 	"github.com/sluice-dev/sluice/metrics/exporter"
 	"github.com/sluice-dev/sluice/metrics/query"
 )
@@ -87,7 +86,7 @@ func (o *options) wire(mgr ctrl.Manager, config trafficshift.Config) error {
 	recorder := mgr.GetEventRecorder("sluice")
 	shifts := &trafficshift.Reconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Exporter: metricsOut,
-		Evidence: collector, Gate: analysis.Threshold{}, Config: config, Now: time.Now,
+		Evidence: collector, Config: config, Now: time.Now,
 	}
 	annotations := &shim.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder}
 	for name, err := range map[string]error{

@@ -21,6 +21,7 @@ func (p *pass) aborted() bool {
 		p.bypassed,          // traffic at weight 0
 		p.loweredByHand,     // somebody took the weight away
 		p.noHealthyUpstream, // failures without a host, again, at the last good weight
+		p.relapsed,          // suspicion, again and again
 	} {
 		if f := check(); f != nil {
 			p.fail(f.Reason, f.Message, true)
@@ -28,7 +29,7 @@ func (p *pass) aborted() bool {
 			return true
 		}
 	}
-	return p.retreated()
+	return p.retreated() || p.suspected()
 }
 
 func failure(reason, format string, args ...any) *v1alpha1.Failure {
@@ -71,7 +72,7 @@ func (p *pass) pastDeadline() *v1alpha1.Failure {
 		return nil
 	}
 	c := p.obs.version(p.next.Candidate)
-	if c.Recorded && c.Available >= p.capacity(p.rungAbove(p.next.Weight)) {
+	if c.Recorded && c.Available >= p.capacity(p.awaited()) {
 		return nil // they came while nobody looked
 	}
 	return failure(v1alpha1.ReasonNotReadyInTime, "%s waited %s for its pods: %d available%s", c.Name, p.spec.Deadline.Duration, c.Available, because(c))
@@ -115,7 +116,7 @@ func (p *pass) loweredByHand() *v1alpha1.Failure {
 // noHealthyUpstream aborts where failures without a host go on at the weight that was good before, or come back with the weight that
 // was retreated from: a release retreats once.
 func (p *pass) noHealthyUpstream() *v1alpha1.Failure {
-	if !p.failsWithoutHost() || !(p.next.Gate.Retreated || p.rungBelow(p.next.Weight) == 0) {
+	if !p.failsWithoutHost() || !(p.next.Gate.Retreated || p.weightBelow(p.next.Weight) == 0) {
 		return nil
 	}
 	return failure(v1alpha1.ReasonNoHealthyUpstream, "%d of %d requests to the service found no healthy host while %s had %s",
@@ -129,19 +130,58 @@ func (p *pass) retreated() bool {
 		return false
 	}
 	from, noHost, total := p.next.Weight, p.next.Gate.NoHost, p.total()
-	stable := p.obs.version(p.next.Stable)
-	to := max(p.rungBelow(from), p.leastWeight(stable))
-	if to >= from {
+	if !p.goBackTo(p.weightBelow(from)) {
+		stable := p.obs.version(p.next.Stable)
 		p.say(v1alpha1.ReasonStableUnavailable, "%d of %d requests to the service found no healthy host, and %s cannot take any from %s: it has %d ready pods%s",
 			noHost, total, stable.Name, p.next.Candidate, stable.Ready, because(stable))
 		return true
 	}
-	p.next.Weight = to
-	p.enter(v1alpha1.PhaseProgressing, v1alpha1.StageStepping)
-	p.forgetRoute()
 	p.next.Gate.Retreated = true
 	p.say(v1alpha1.ReasonFailuresWithoutHost, "%d of %d requests to the service found no healthy host; %s goes back from %s to %s",
 		noHost, total, p.next.Candidate, from, p.next.Weight)
+	return true
+}
+
+// goBackTo lowers the candidate's weight as far as the stable version's ready pods can bear, and reports whether that is lower at all.
+func (p *pass) goBackTo(to v1alpha1.Permille) bool {
+	to = max(to, p.leastWeight(p.obs.version(p.next.Stable)))
+	if to >= p.next.Weight {
+		return false
+	}
+	p.next.Weight = to
+	p.enter(v1alpha1.PhaseProgressing, v1alpha1.StageStepping)
+	p.forgetRoute()
+	return true
+}
+
+// relapses is how many retreats a candidate is allowed: one that comes under suspicion each time its weight is raised is bad at that weight.
+const relapses = 2
+
+func (p *pass) relapsed() *v1alpha1.Failure {
+	if p.next.Gate.Retreats < relapses || p.next.Stage != v1alpha1.StageStepping {
+		return nil
+	}
+	pace := p.pace()
+	if pace.Reason != analysis.ReasonSuspicious || p.ceiling(pace) >= p.next.Weight {
+		return nil
+	}
+	return failure(v1alpha1.ReasonSuspicionOfHarm, "%s at %s came under suspicion again, after %d retreats: %s", p.next.Candidate, p.next.Weight, p.next.Gate.Retreats, pace.Why)
+}
+
+// suspected goes back to a small weight while the evidence is too much to go on and too little to convict, or while the stable version
+// fails as well: both are reversible, and cost only time.
+func (p *pass) suspected() bool {
+	if p.next.Stage != v1alpha1.StageStepping {
+		return false
+	}
+	pace, from := p.pace(), p.next.Weight
+	if ceiling := p.ceiling(pace); ceiling >= from || !p.goBackTo(ceiling) {
+		return false
+	}
+	if pace.Reason == analysis.ReasonSuspicious {
+		p.next.Gate.Retreats++
+	}
+	p.say(pace.Reason, "%s goes back from %s to %s: %s", p.next.Candidate, from, p.next.Weight, pace.Why)
 	return true
 }
 

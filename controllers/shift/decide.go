@@ -12,7 +12,7 @@ import (
 
 // Decide says what comes next. The spec has its defaults and is valid. The error is only ever a broken invariant: a user's
 // mistake is a Problem, and waiting is a Decision.
-func Decide(gate analysis.Gate, spec v1alpha1.TrafficShiftSpec, state v1alpha1.State, obs Observation) (Decision, error) {
+func Decide(spec v1alpha1.TrafficShiftSpec, state v1alpha1.State, obs Observation) (Decision, error) {
 	ladder, err := ladderOf(spec)
 	if err != nil {
 		return Decision{}, err
@@ -20,7 +20,8 @@ func Decide(gate analysis.Gate, spec v1alpha1.TrafficShiftSpec, state v1alpha1.S
 	if err := checkState(state); err != nil {
 		return Decision{}, err
 	}
-	p := &pass{gate: gate, spec: spec, ladder: ladder, obs: obs, next: *state.DeepCopy()}
+	p := &pass{spec: spec, ladder: ladder, obs: obs, next: *state.DeepCopy()}
+	p.recall()
 	p.startOver()
 	p.notice()
 	if err := p.dispatch(); err != nil {
@@ -38,13 +39,14 @@ func Decide(gate analysis.Gate, spec v1alpha1.TrafficShiftSpec, state v1alpha1.S
 
 // pass is one run of Decide: the inputs, and the decision as it forms.
 type pass struct {
-	gate   analysis.Gate
 	spec   v1alpha1.TrafficShiftSpec
 	ladder []v1alpha1.Permille
 	obs    Observation
 
 	next            v1alpha1.State
 	reason, message string
+	memory          analysis.Memory     // what next.gate.memory says
+	latest          v1alpha1.ShareState // the share that the latest sample shows
 	verdicts        []analysis.Verdict
 	ended           *v1alpha1.Outcome
 	waitsForPods    bool
@@ -175,8 +177,11 @@ func (p *pass) requeueAfter() time.Duration {
 	return max(p.wake.Sub(p.obs.Now), 10*time.Millisecond)
 }
 
-// ladderOf returns the weights of the spec's steps.
+// ladderOf returns the weights of the spec's steps; none where evidence sets the pace.
 func ladderOf(spec v1alpha1.TrafficShiftSpec) ([]v1alpha1.Permille, error) {
+	if spec.Pacing == v1alpha1.PacingAuto {
+		return nil, nil
+	}
 	ladder := make([]v1alpha1.Permille, 0, len(spec.Steps))
 	for i, s := range spec.Steps {
 		w, err := s.Permille()

@@ -103,7 +103,7 @@ func (p *pass) scales() []Scale {
 	if c := p.next.Candidate; c != "" {
 		want := p.obs.version(c).Replicas
 		if p.next.Phase == v1alpha1.PhaseProgressing {
-			want = max(want, p.capacity(p.rungAbove(p.next.Weight)))
+			want = max(want, p.capacity(p.ahead()))
 		}
 		add(c, want)
 	}

@@ -222,8 +222,8 @@ func TestRetryStartsTheSameVersionAgain(t *testing.T) {
 		t.Fatalf("after the retry: candidate %q, rejected %q, failure %v; want v2 anew", w.state.Candidate, w.state.Rejected, w.state.Failure)
 	}
 	w.run(200, func() bool { return len(w.ended) == 2 }) // still bad: the retry must not be a way around the gates
-	if w.ended[1].Reason != v1alpha1.ReasonErrorRate {
-		t.Errorf("second outcome %+v; want %s again", w.ended[1], v1alpha1.ReasonErrorRate)
+	if w.ended[1].Reason != v1alpha1.ReasonErrorRateVsStable {
+		t.Errorf("second outcome %+v; want %s again", w.ended[1], v1alpha1.ReasonErrorRateVsStable)
 	}
 }
 

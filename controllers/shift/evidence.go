@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -11,10 +12,6 @@ import (
 )
 
 const (
-	// errorMargin and slowMargin are how far a candidate may lie above the stable version: half a point of errors, two points of
-	// slow requests.
-	errorMargin = 0.005
-	slowMargin  = 0.02
 	// shareWindow is how many samples a weight is measured over before the measurement starts anew, so that requests from before a
 	// route arrived everywhere do not spoil it for ever.
 	shareWindow = 10
@@ -26,50 +23,54 @@ func (p *pass) count() {
 	if !e.Available || !plausible(e.Sample) || g.CountedTo != nil && !e.Sample.To.After(g.CountedTo.Time) {
 		return
 	}
-	first := g.CountedTo == nil
+	first, began := g.CountedTo == nil, g.SeenTo
 	to := metav1.NewMicroTime(e.Sample.To)
 	g.CountedTo = &to
-	if first || !p.counts(e.Sample) {
+	news := g.SeenTo == nil || e.Sample.Newest.After(g.SeenTo.Time)
+	if seen := metav1.NewMicroTime(e.Sample.Newest); news && !e.Sample.Newest.IsZero() {
+		g.SeenTo = &seen
+	}
+	p.remember(e)
+	if first || !p.counts(began) {
 		return
 	}
-	settled := p.beganAfter(e.Sample, p.next.RoutedSince)
+	settled := p.beganAfter(began, p.next.RoutedSince)
 	if g.Retreated && !settled {
 		e.Sample.NoHost = 0 // what it retreated from must not convict it where it has retreated to
 	}
-	sum := stateOf(*g).Add(e.Sample)
-	g.Samples, g.NoHost = int32(sum.Samples), sum.NoHost
+	sum := p.evidence().Add(e.Sample)
+	if news {
+		g.Samples++ // a look that finds no new scrape proves nothing
+	}
+	g.NoHost = sum.NoHost
 	g.Candidate, g.Stable, g.Cross = countsOf(sum.Candidate), countsOf(sum.Stable), countsOf(sum.Cross)
-	if settled {
+	if settled && news {
 		p.countShare(e.Sample)
 	}
 }
 
 // plausible refuses what no counter can show: it would spoil the sums of the whole step, or pass for proof that nothing was seen.
 func plausible(s analysis.Sample) bool {
-	for _, c := range []analysis.Counts{s.Candidate, s.Stable, s.Cross} {
-		if c.Errors < 0 || c.Errors > c.Requests || c.Slow < 0 || c.Slow > c.Timed {
-			return false
-		}
-	}
-	return s.NoHost >= 0 && !s.To.Before(s.From)
+	return s.Candidate.Plausible() && s.Stable.Plausible() && s.Cross.Plausible() && s.NoHost >= 0 && !s.To.Before(s.From)
 }
 
 // counts reports whether a sample says something about the present stage. Errors count from the moment a weight is ordered, so
 // that none is lost; isolation is proven only by samples that began after the subset had settled.
-func (p *pass) counts(s analysis.Sample) bool {
+func (p *pass) counts(began *metav1.MicroTime) bool {
 	switch p.next.Stage {
 	case v1alpha1.StageStepping, v1alpha1.StageBaking:
 		return true
 	case v1alpha1.StageExposing:
-		return p.beganAfter(s, p.next.SubsetSince)
+		return p.beganAfter(began, p.next.SubsetSince)
 	default:
 		return false
 	}
 }
 
-// beganAfter reports whether a sample began after what was read back at since had settled.
-func (p *pass) beganAfter(s analysis.Sample, since *metav1.MicroTime) bool {
-	return p.settled(since) && !s.From.Before(since.Add(p.obs.Timing.Settle))
+// beganAfter reports whether the scrape that a sample's counts begin at came after what was read back at since had settled: what is
+// counted reaches back to that scrape, whenever one looked.
+func (p *pass) beganAfter(began, since *metav1.MicroTime) bool {
+	return p.settled(since) && began != nil && !began.Time.Before(since.Add(p.obs.Timing.Settle))
 }
 
 func (p *pass) countShare(s analysis.Sample) {
@@ -77,25 +78,72 @@ func (p *pass) countShare(s analysis.Sample) {
 	if p.next.VerifiedSince == nil && share.Samples >= shareWindow {
 		*share = v1alpha1.ShareState{}
 	}
+	p.latest = v1alpha1.ShareState{Samples: 1, Candidate: s.Candidate.Requests, Total: s.Candidate.Requests + s.Stable.Requests}
 	share.Samples++
-	share.Candidate += s.Candidate.Requests
-	share.Total += s.Candidate.Requests + s.Stable.Requests
+	share.Candidate += p.latest.Candidate
+	share.Total += p.latest.Total
+}
+
+// recall reads the gate's memory. One that cannot be read is begun anew: what it had proven must be proven again.
+func (p *pass) recall() {
+	raw := p.next.Gate.Memory
+	if raw == nil {
+		return
+	}
+	if m, err := analysis.DecodeMemory(raw.Raw); err == nil {
+		p.memory = m
+	}
+}
+
+// remember has the gate learn from a sample: what the stable version usually does, before the first weight, and from then on whether the
+// candidate is worse.
+func (p *pass) remember(e Evidence) {
+	l := p.limits()
+	if p.next.Gate.Memory == nil {
+		p.memory = p.memory.Learn(e.History, l)
+	}
+	if p.next.Weight > 0 {
+		p.memory = p.memory.Count(e.Sample, l)
+	} else {
+		p.memory = p.memory.Watch(e.Sample, l)
+	}
+	p.keep()
+}
+
+// keep writes the memory into the state.
+func (p *pass) keep() {
+	if raw, err := p.memory.Encode(); err == nil { // every number in it is finite
+		p.next.Gate.Memory = &apiextensionsv1.JSON{Raw: raw}
+	}
+}
+
+// evidence is what the gates judge.
+func (p *pass) evidence() analysis.State {
+	s := stateOf(p.next.Gate)
+	s.Memory = p.memory
+	return s
 }
 
 // judge asks the gates about the evidence so far.
 func (p *pass) judge() {
 	if p.next.Weight > 0 {
-		p.verdicts = p.gate.Judge(stateOf(p.next.Gate), p.limits())
+		p.verdicts = append(analysis.Judge(p.evidence(), p.limits()), p.checked()...)
 	}
 }
+
+// reactionScrapes is how many scrapes it takes to see a failure and act on it.
+const reactionScrapes = 2
 
 // limits are what the evidence is held against. At 100 there is no stable traffic: the limit is the larger of the owner's and what
 // the stable version was seen to do, frozen at the switch.
 func (p *pass) limits() analysis.Limits {
 	maxErrors, _ := p.spec.MaxErrorRate.Ratio() // validated with the spec
+	maxIncrease, _ := p.spec.MaxIncrease.Ratio()
 	l := analysis.Limits{
-		MaxErrorRate: maxErrors, Margin: errorMargin, MaxSlowRate: -1,
+		MaxErrorRate: maxErrors, MaxIncrease: maxIncrease, MaxSlowRate: -1,
 		MinRequests: int64(*p.spec.MinRequests), Alone: p.next.Stage == v1alpha1.StageBaking,
+		Scrape: p.obs.Timing.Scrape, Weight: float64(p.next.Weight) / float64(v1alpha1.Whole), Auto: p.auto(),
+		Budget: int64(*p.spec.MaxFailedRequests), Reaction: reactionScrapes * p.obs.Timing.Scrape,
 	}
 	if p.spec.MaxLatency != nil {
 		percentile, _ := strconv.ParseFloat(p.spec.MaxLatency.Percentile, 64) // validated with the spec
@@ -110,22 +158,12 @@ func (p *pass) limits() analysis.Limits {
 	return l
 }
 
-// freezeCeiling keeps the stable version's upper bounds, because at 100 it has no traffic to compare with.
-func (p *pass) freezeCeiling() {
-	s := p.next.Gate.Stable
-	p.next.Gate.Ceiling, p.next.Gate.SlowCeiling = 0, 0
-	if s.Requests > 0 {
-		p.next.Gate.Ceiling = ceiling(s.Errors, s.Requests, errorMargin)
-	}
-	if s.Timed > 0 {
-		p.next.Gate.SlowCeiling = ceiling(s.Slow, s.Timed, slowMargin)
-	}
-}
-
-// ceiling is the upper bound of a rate and a margin, in parts per million. A rate is never more than the whole: a stable version that
-// fails every request must not make a limit that no gate can read.
-func ceiling(k, n int64, margin float64) int64 {
-	return int64(1e6 * min(1, analysis.UpperBound(k, n, 0.95)+margin))
+// switchOver keeps the stable version's upper bounds, because at 100 it has no traffic to compare with, and begins to count against them.
+func (p *pass) switchOver() {
+	errors, slow := p.memory.StableLimits(p.limits())
+	p.next.Gate.Ceiling, p.next.Gate.SlowCeiling = int64(1e6*errors), int64(1e6*slow)
+	p.memory = p.memory.Switched()
+	p.keep()
 }
 
 // forgetRoute drops what was proven of the weight before: route, share and evidence. Where the counting stands is kept.
@@ -133,7 +171,7 @@ func (p *pass) forgetRoute() {
 	g := p.next.Gate
 	p.next.RoutedSince, p.next.VerifiedSince, p.next.Share = nil, nil, v1alpha1.ShareState{}
 	p.next.Gate = v1alpha1.GateState{
-		CountedTo: g.CountedTo, NoHostBaseline: g.NoHostBaseline, Retreated: g.Retreated, Ceiling: g.Ceiling, SlowCeiling: g.SlowCeiling,
+		CountedTo: g.CountedTo, SeenTo: g.SeenTo, Memory: g.Memory, NoHostBaseline: g.NoHostBaseline, Retreats: g.Retreats, Retreated: g.Retreated, Ceiling: g.Ceiling, SlowCeiling: g.SlowCeiling,
 	}
 }
 

@@ -121,7 +121,7 @@ func TestNothingThatCanBeReadBreaksTheMachine(t *testing.T) {
 	w := newWorld(t)
 	rapid.Check(t, func(t *rapid.T) {
 		state, obs := anyState(t), anyObservation(t)
-		d, err := shift.Decide(analysis.Threshold{}, w.spec, state, obs)
+		d, err := shift.Decide(w.spec, state, obs)
 		if err != nil {
 			if !errors.Is(err, shift.ErrInvariant) && state.Phase != "Nonsense" {
 				t.Fatalf("Decide: %v; want nothing but a broken invariant", err)

@@ -49,7 +49,7 @@ func TestWaysBack(t *testing.T) {
 		phase  v1alpha1.Phase
 		want   string
 	}{
-		"ErrorsUnderTraffic":  {"a gate fails", func(w *world) { w.errorRate[2] = 0.5 }, nil, 0, v1alpha1.PhaseFailed, v1alpha1.ReasonErrorRate},
+		"ErrorsUnderTraffic":  {"a gate fails", func(w *world) { w.errorRate[2] = 0.5 }, nil, 0, v1alpha1.PhaseFailed, v1alpha1.ReasonErrorRateVsStable},
 		"NeverReady":          {"the deadline passes", func(w *world) { w.broken[2] = true; w.spec.Deadline.Duration = 20 * time.Second }, nil, 0, v1alpha1.PhaseFailed, v1alpha1.ReasonNotReadyInTime},
 		"RouteBypassed":       {"traffic at weight 0", func(w *world) { w.bypass = true }, nil, 0, v1alpha1.PhaseFailed, v1alpha1.ReasonRouteBypassed},
 		"AbortedByPerson":     {"a person said so", nil, func(w *world) { w.intents.Abort = "v2" }, 50, v1alpha1.PhaseFailed, v1alpha1.ReasonAborted},

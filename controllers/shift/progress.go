@@ -16,6 +16,7 @@ const isolationScrapes = 2
 // every wait, so that a candidate that is not ready, or not measured, can always be taken back.
 func (p *pass) progress() {
 	p.count()
+	p.noteChecks()
 	p.judge()
 	checks := []func() bool{
 		p.aborted,    // a gate failed, a person said so, pods crash, the deadline passed, something routes around us
@@ -62,7 +63,7 @@ func (p *pass) waiting() bool {
 	}
 	switch p.next.Stage {
 	case v1alpha1.StagePreparing:
-		return p.waitForPods(p.capacity(p.ladder[0]))
+		return p.waitForPods(p.capacity(p.ahead()))
 	case v1alpha1.StageExposing:
 		return p.waitForIsolation()
 	default:
@@ -123,9 +124,11 @@ func (p *pass) waitForShare() bool {
 		p.say(v1alpha1.ReasonNoEvidence, "%s; holding at %s", p.obs.Evidence.Missing, p.next.Weight)
 		return true
 	}
-	ok, low, high := analysis.ShareMatches(s.Candidate, s.Total, float64(p.next.Weight)/float64(v1alpha1.Whole))
+	weight := float64(p.next.Weight) / float64(v1alpha1.Whole)
+	ok, low, high := analysis.ShareMatches(s.Candidate, s.Total, weight)
+	now, _, _ := analysis.ShareMatches(p.latest.Candidate, p.latest.Total, weight) // a proxy that was late spoils only the sample before
 	switch {
-	case ok:
+	case ok || now:
 		p.next.VerifiedSince = p.stamp()
 		return false
 	case s.Samples < isolationScrapes && s.Total == 0:
@@ -140,39 +143,73 @@ func (p *pass) waitForShare() bool {
 }
 
 func (p *pass) waitForHold() bool {
-	hold, verb := p.spec.Hold.Duration, v1alpha1.ReasonHolding
-	if p.next.Stage == v1alpha1.StageBaking {
+	hold, since, verb := p.spec.Hold.Duration, p.next.VerifiedSince, v1alpha1.ReasonHolding
+	switch {
+	case p.next.Stage == v1alpha1.StageBaking:
 		hold, verb = p.spec.Bake.Duration, v1alpha1.ReasonBaking
+	case p.auto():
+		since = p.next.RoutedSince // the pace is set by evidence, which counts from the first request on
 	}
-	if p.passed(p.next.VerifiedSince, hold) {
+	if p.passed(since, hold) {
 		return false
 	}
-	p.say(verb, "%s holds %s for %s; %s", p.next.Candidate, p.next.Weight, hold, p.evidenceSoFar())
+	p.say(verb, "%s holds %s for %s; %s", p.next.Candidate, p.next.Weight, hold, p.outlook())
 	return true
 }
 
 // gated asks the gates. Missing evidence only holds, for as long as it is missing.
 func (p *pass) gated() bool {
+	next, wait := p.weightAbove()
 	if p.next.Weight == 0 {
-		return false
+		return p.next.Stage == v1alpha1.StageExposing && p.unapproved(next)
 	}
 	if !p.obs.Evidence.Available {
 		p.say(v1alpha1.ReasonNoEvidence, "%s; holding at %s", p.obs.Evidence.Missing, p.next.Weight)
 		return true
 	}
-	v := analysis.Overall(p.verdicts)
-	if v.Outcome == analysis.Pass {
-		return false
+	if v := analysis.Overall(p.asked(next)); v.Outcome != analysis.Pass {
+		p.say(p.holdReason(v), "holding at %s: %s", p.next.Weight, v.Message)
+		return true
 	}
-	reason := v1alpha1.ReasonInconclusive
+	if next == p.next.Weight && p.next.Stage == v1alpha1.StageStepping {
+		p.say(v1alpha1.ReasonHolding, "holding at %s: %s", p.next.Weight, wait)
+		return true
+	}
+	return p.next.Stage == v1alpha1.StageStepping && p.unapproved(next)
+}
+
+// outlook is the evidence so far and, where proof is lacking, how much more it takes.
+func (p *pass) outlook() string {
+	text := p.evidenceSoFar()
+	for _, v := range p.verdicts {
+		if v.Unproven && v.Reason == analysis.ReasonInsufficientData {
+			return text + "; " + v.Message
+		}
+	}
+	return text
+}
+
+// asked are the verdicts that a weight must earn: all of them for 100, and otherwise those that speak against the candidate. On a ladder
+// each rung also takes its least of requests.
+func (p *pass) asked(next v1alpha1.Permille) []analysis.Verdict {
+	if next == v1alpha1.Whole {
+		return p.verdicts
+	}
+	return slices.DeleteFunc(slices.Clone(p.verdicts), func(v analysis.Verdict) bool {
+		return v.Unproven || p.auto() && v.Gate == analysis.GateRequests && v.Outcome != analysis.Pass && p.next.Gate.Candidate.Requests > 0
+	})
+}
+
+func (p *pass) holdReason(v analysis.Verdict) string {
 	switch {
+	case v.Reason == analysis.ReasonSuspicious || v.Reason == analysis.ReasonStableFailing || p.gateNamed(v.Gate) != nil:
+		return v.Reason
 	case p.next.Gate.Candidate.Requests == 0:
-		reason = v1alpha1.ReasonNoTraffic
-	case p.next.Gate.Candidate.Requests < int64(*p.spec.MinRequests):
-		reason = v1alpha1.ReasonTooFewRequests
+		return v1alpha1.ReasonNoTraffic
+	case v.Gate == analysis.GateRequests:
+		return v1alpha1.ReasonTooFewRequests
 	}
-	p.say(reason, "holding at %s: %s", p.next.Weight, v.Message)
-	return true
+	return v1alpha1.ReasonInconclusive
 }
 
 // advance takes the one step that everything before has earned.
@@ -187,11 +224,12 @@ func (p *pass) advance() {
 	case v1alpha1.StageBaking:
 		p.promote()
 	default:
-		next := p.rungAbove(p.next.Weight)
+		next, _ := p.weightAbove()
 		if p.waitForPods(p.capacity(next)) {
 			return
 		}
 		if p.next.Weight == 0 {
+			p.next.WeightedAt = p.stamp()
 			p.next.Gate.NoHostBaseline = partsPerMillion(p.next.Gate.NoHost, p.total())
 		}
 		p.raise(next)
@@ -204,7 +242,7 @@ func (p *pass) raise(w v1alpha1.Permille) {
 	stage := v1alpha1.StageStepping
 	if w == v1alpha1.Whole {
 		stage = v1alpha1.StageBaking
-		p.freezeCeiling()
+		p.switchOver()
 	}
 	p.enter(v1alpha1.PhaseProgressing, stage)
 	p.forgetRoute()
@@ -224,32 +262,10 @@ func (p *pass) promote() {
 	p.say(v1alpha1.ReasonPromoted, "%s was promoted and has all the traffic", p.next.Stable)
 }
 
-// rungAbove is the first weight of the ladder above w. It looks at the weight, not at an index, so that a ladder edited in the
-// middle of a shift never moves traffic by itself.
-func (p *pass) rungAbove(w v1alpha1.Permille) v1alpha1.Permille {
-	for _, rung := range p.ladder {
-		if rung > w {
-			return rung
-		}
-	}
-	return v1alpha1.Whole
-}
-
-// rungBelow is the last weight of the ladder below w, or 0.
-func (p *pass) rungBelow(w v1alpha1.Permille) v1alpha1.Permille {
-	below := v1alpha1.Permille(0)
-	for _, rung := range p.ladder {
-		if rung < w {
-			below = rung
-		}
-	}
-	return below
-}
-
 // Step tells which rung of a ladder a weight stands on, counted from 1, and how many there are; 0 is below the first.
 func Step(spec v1alpha1.TrafficShiftSpec, w v1alpha1.Permille) (step, steps int) {
 	ladder, err := ladderOf(spec)
-	if err != nil {
+	if err != nil || len(ladder) == 0 {
 		return 0, len(spec.Steps)
 	}
 	for _, rung := range ladder {

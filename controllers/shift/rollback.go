@@ -2,6 +2,7 @@ package shift
 
 import (
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/metrics/analysis"
 )
 
 // fail starts the way back. The caller goes on with rollBack in the same pass: the first lowering is not a pass late.
@@ -88,7 +89,8 @@ func (p *pass) end(reason, message string) {
 // clearCandidate forgets everything that belonged to the candidate alone.
 func (p *pass) clearCandidate() {
 	p.next.Candidate, p.next.Weight, p.next.Peak = "", 0, 0
-	p.next.StartedAt, p.next.SubsetSince = nil, nil
+	p.next.StartedAt, p.next.WeightedAt, p.next.SubsetSince = nil, nil, nil
+	p.next.Checks, p.next.Approved, p.memory = nil, nil, analysis.Memory{}
 	p.next.Pods = v1alpha1.PodsState{}
 	p.next.Gate = v1alpha1.GateState{}
 	p.next.RoutedSince, p.next.VerifiedSince, p.next.Share = nil, nil, v1alpha1.ShareState{}

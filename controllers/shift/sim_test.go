@@ -176,7 +176,7 @@ func (w *world) sample() shift.Evidence {
 func (w *world) pass(crash int) {
 	w.t.Helper()
 	obs := w.observe()
-	d, err := shift.Decide(analysis.Threshold{}, w.spec, w.state, obs)
+	d, err := shift.Decide(w.spec, w.state, obs)
 	if err != nil {
 		w.t.Fatalf("deciding at %s: %v\nstate: %+v\n%s", w.now.Format(time.TimeOnly), err, w.state, w.transcript.String())
 	}
@@ -387,11 +387,11 @@ func (w *world) atWeight(p v1alpha1.Permille) func() bool {
 func (w *world) idle() {
 	w.t.Helper()
 	before := w.observe()
-	first, err := shift.Decide(analysis.Threshold{}, w.spec, w.state, before)
+	first, err := shift.Decide(w.spec, w.state, before)
 	if err != nil {
 		w.t.Fatalf("deciding: %v", err)
 	}
-	second, err := shift.Decide(analysis.Threshold{}, w.spec, first.Next, before)
+	second, err := shift.Decide(w.spec, first.Next, before)
 	if err != nil {
 		w.t.Fatalf("deciding again: %v", err)
 	}
@@ -410,7 +410,7 @@ func adopted(t *testing.T) *world {
 // decide asks what would come next, and does not let it come.
 func (w *world) decide(obs shift.Observation) shift.Decision {
 	w.t.Helper()
-	d, err := shift.Decide(analysis.Threshold{}, w.spec, w.state, obs)
+	d, err := shift.Decide(w.spec, w.state, obs)
 	if err != nil {
 		w.t.Fatalf("deciding: %v\n%s", err, w.transcript.String())
 	}

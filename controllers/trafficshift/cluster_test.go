@@ -57,7 +57,7 @@ func newCluster(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	c.Reconciler = &Reconciler{
-		Client: interceptor.NewClient(api, c.watched()), Live: api, Recorder: c.told, Exporter: out, Evidence: c.counts, Gate: analysis.Threshold{},
+		Client: interceptor.NewClient(api, c.watched()), Live: api, Recorder: c.told, Exporter: out, Evidence: c.counts,
 		Config: Config{
 			Timing:        shift.Timing{Settle: 2 * time.Second, Drain: 5 * time.Second, Scrape: time.Second},
 			ClusterDomain: "cluster.local", RootNamespace: "istio-system", GatewaySelector: map[string]string{"istio": "ingressgateway"},

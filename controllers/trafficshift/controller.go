@@ -66,7 +66,6 @@ type Reconciler struct {
 	Recorder events.EventRecorder
 	Exporter *exporter.Exporter
 	Evidence Evidence
-	Gate     analysis.Gate
 	Config   Config
 	// Now is the clock.
 	Now func() time.Time

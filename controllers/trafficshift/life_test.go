@@ -129,7 +129,7 @@ func TestABadReleaseIsTakenBack(t *testing.T) {
 		return s.Status.Phase == v1alpha1.PhaseFailed && len(s.Status.State.Retiring) == 0
 	})
 	s := c.shift()
-	if s.Status.Stable != "v1" || s.Status.Rejected != "v2" || !strings.Contains(s.Status.Message, "limit 1.0%") {
+	if s.Status.Stable != "v1" || s.Status.Rejected != "v2" || !strings.Contains(s.Status.Message, "vs stable 0.0%") {
 		t.Errorf("stable %q, rejected %q, message %q; want v2 rejected, with the numbers", s.Status.Stable, s.Status.Rejected, s.Status.Message)
 	}
 	if diff := cmp.Diff(map[string]int32{"v1": 100}, c.weights("micro-api")); diff != "" {
@@ -144,13 +144,13 @@ func TestABadReleaseIsTakenBack(t *testing.T) {
 	if got := condition(s, v1alpha1.ConditionReady); got != "False Rejected" {
 		t.Errorf("Ready is %q; want False Rejected", got)
 	}
-	want := []string{"Normal ShiftStarted", "Normal WeightRaised", "Warning " + v1alpha1.ReasonErrorRate}
+	want := []string{"Normal ShiftStarted", "Normal WeightRaised", "Warning " + v1alpha1.ReasonErrorRateVsStable}
 	if diff := cmp.Diff(want, c.told.take()); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
 	record := &appsv1.ControllerRevision{}
 	c.get("micro-api-v2", record)
-	if got := record.Annotations[v1alpha1.AnnotationVerdict]; got != v1alpha1.ReasonErrorRate {
+	if got := record.Annotations[v1alpha1.AnnotationVerdict]; got != v1alpha1.ReasonErrorRateVsStable {
 		t.Errorf("the record of v2 says %q; want why it was rejected", got)
 	}
 }
@@ -285,7 +285,7 @@ func TestNothingOfTheUsersIsChanged(t *testing.T) {
 
 func decisionOf(t *testing.T, c *cluster, w *world) shift.Decision {
 	t.Helper()
-	d, err := shift.Decide(c.Gate, w.spec, w.shift.Status.State, w.observation)
+	d, err := shift.Decide(w.spec, w.shift.Status.State, w.observation)
 	if err != nil {
 		t.Fatal(err)
 	}

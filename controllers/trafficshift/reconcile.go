@@ -42,7 +42,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if done, err := r.fillReplicas(ctx, ts, world); done || err != nil {
 		return conflictIsNoError(err)
 	}
-	decision, err := shift.Decide(r.Gate, world.spec, ts.Status.State, world.observation)
+	decision, err := shift.Decide(world.spec, ts.Status.State, world.observation)
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("deciding: %w", err)
 	}

@@ -125,6 +125,7 @@ func TestDefaultsAreSeenByWhoReadsTheObject(t *testing.T) {
 	three := int32(3)
 	want := v1alpha1.TrafficShiftSpec{Replicas: &three}
 	want.Default()
+	want.Pacing, want.Hold = "", nil // they depend on whether there are steps, which no default of a schema can
 	if diff := cmp.Diff(want, got.Spec); diff != "" {
 		t.Errorf("spec (-Default +read):\n%s", diff)
 	}

@@ -47,6 +47,9 @@ func statusOf(ts *v1alpha1.TrafficShift, w *world, d shift.Decision) v1alpha1.Tr
 	if next.Candidate != "" {
 		step, steps := shift.Step(w.spec, next.Weight)
 		status.Step, status.Weight = fmt.Sprintf("%d/%d", step, steps), next.Weight.String()
+		if steps == 0 {
+			status.Step = string(v1alpha1.PacingAuto)
+		}
 		status.ObservedWeight = observedWeight(next)
 	}
 	if d.Ended != nil {
@@ -138,7 +141,16 @@ func setProgressing(status *v1alpha1.TrafficShiftStatus, generation int64, _ *wo
 	if atRest(d.Next) {
 		value = metav1.ConditionFalse
 	}
-	set(status, generation, v1alpha1.ConditionProgressing, value, d.Reason, d.Message)
+	set(status, generation, v1alpha1.ConditionProgressing, value, d.Reason, lasting(d))
+}
+
+// lasting is what a condition says: it changes with the reason and the weight, and not with every request counted. The numbers are in
+// status.message.
+func lasting(d shift.Decision) string {
+	if d.Next.Phase != v1alpha1.PhaseProgressing || d.Next.Weight == 0 {
+		return d.Message
+	}
+	return fmt.Sprintf("%s has a weight of %s; status.message says what is waited for", d.Next.Candidate, d.Next.Weight)
 }
 
 func setContested(status *v1alpha1.TrafficShiftStatus, generation int64, w *world, d shift.Decision) {
@@ -168,7 +180,7 @@ func summarize(status *v1alpha1.TrafficShiftStatus, generation int64, w *world, 
 	blocked := len(w.observation.Problems) > 0
 	stalled := blocked || d.Next.Phase == v1alpha1.PhaseFailed
 	ready := d.Next.Phase == v1alpha1.PhaseStable && !blocked && d.Reason != v1alpha1.ReasonStableUnavailable
-	value, reason, message := metav1.ConditionFalse, d.Reason, d.Message
+	value, reason, message := metav1.ConditionFalse, d.Reason, lasting(d)
 	switch {
 	case blocked:
 		reason, message = w.observation.Problems[0].Reason, w.observation.Problems[0].Message

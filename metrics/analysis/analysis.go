@@ -3,15 +3,25 @@
 // A verdict has three values. No data, too little data and contradicting data are Inconclusive: never Pass and never Fail.
 package analysis
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Counts are requests of one version, as differences of counters.
 type Counts struct {
 	// Requests is all of them; Errors are those the version failed: HTTP 5xx, and the gRPC statuses UNKNOWN (2),
 	// DEADLINE_EXCEEDED (4), UNIMPLEMENTED (12), INTERNAL (13), UNAVAILABLE (14) and DATA_LOSS (15).
-	Requests, Errors int64
+	Requests int64 `json:"n,omitempty"`
+	Errors   int64 `json:"k,omitempty"`
 	// Timed is how many have a response time; Slow are those above the latency bound.
-	Timed, Slow int64
+	Timed int64 `json:"t,omitempty"`
+	Slow  int64 `json:"s,omitempty"`
+}
+
+// Plausible refuses what no counter can show.
+func (c Counts) Plausible() bool {
+	return c.Errors >= 0 && c.Errors <= c.Requests && c.Slow >= 0 && c.Slow <= c.Timed
 }
 
 // Add returns the sum.
@@ -62,29 +72,71 @@ type Sample struct {
 	SlowAbove time.Duration
 }
 
-// State is the evidence counted since a step began. It is small and is kept in the TrafficShift's status.
+// State is the evidence so far: the sums since a step began, for people and for the least of requests; and the gate's memory.
 type State struct {
 	Samples           int
 	Candidate, Stable Counts
 	Cross             Counts
 	NoHost            int64
+	Memory            Memory
 }
 
-// Add counts one more sample.
+// Add counts one more sample of the step. The memory is left as it is: what a sample is evidence of depends on the weight.
 func (s State) Add(x Sample) State {
-	return State{s.Samples + 1, s.Candidate.Add(x.Candidate), s.Stable.Add(x.Stable), s.Cross.Add(x.Cross), s.NoHost + x.NoHost}
+	s.Samples++
+	s.Candidate, s.Stable, s.Cross = s.Candidate.Add(x.Candidate), s.Stable.Add(x.Stable), s.Cross.Add(x.Cross)
+	s.NoHost += x.NoHost
+	return s
 }
 
 // Limits is what a gate holds evidence against. Rates are from 0 to 1.
 type Limits struct {
-	// MaxErrorRate is the absolute limit; Margin is how far the candidate may lie above the stable version.
-	MaxErrorRate, Margin float64
+	// MaxErrorRate is the absolute limit; MaxIncrease is how far the candidate's rate may lie above stable's and still be promoted.
+	MaxErrorRate, MaxIncrease float64
 	// MaxSlowRate is the share of requests that may be slow; negative where latency is not asked about.
 	MaxSlowRate float64
 	// MinRequests is how many requests of the candidate it takes to pass.
 	MinRequests int64
 	// Alone says that there is no stable traffic to compare with: only the absolute limits are asked about.
 	Alone bool
+	// Scrape is the least span of a block of evidence: a scrape interval.
+	Scrape time.Duration
+	// Weight is the candidate's share of the traffic at present; Auto says that evidence sets the pace from here.
+	Weight float64
+	Auto   bool
+	// Budget is how many requests the candidate may fail before it can be taken back, and Reaction the time that this takes: to see,
+	// and to act.
+	Budget   int64
+	Reaction time.Duration
+}
+
+// question is what is asked of one metric.
+type question struct {
+	margins
+	slow bool
+}
+
+// questions are errors and, where it is asked about, latency.
+func (l Limits) questions(yield func(question) bool) {
+	errors := question{margins{null{1 + relativeMargin, errorMargin}, l.MaxIncrease, l.MaxErrorRate, usualErrors}, false}
+	if !yield(errors) || l.MaxSlowRate < 0 {
+		return
+	}
+	yield(question{margins{null{1 + relativeMargin, slowMargin}, slowIncrease, l.MaxSlowRate, usualSlow}, true})
+}
+
+func (q question) metric(m *Memory) *metric {
+	if q.slow {
+		return &m.Slow
+	}
+	return &m.Errors
+}
+
+func (q question) block(p pair) block {
+	if q.slow {
+		return block{float64(p.Stable.Slow), float64(p.Stable.Timed), float64(p.Candidate.Slow), float64(p.Candidate.Timed)}
+	}
+	return block{float64(p.Stable.Errors), float64(p.Stable.Requests), float64(p.Candidate.Errors), float64(p.Candidate.Requests)}
 }
 
 // Outcome is the value of a verdict.
@@ -99,17 +151,39 @@ const (
 
 // Verdict is what one gate says.
 type Verdict struct {
-	// Gate names the question: "error-rate", "error-rate-vs-stable", "latency", "latency-vs-stable", "requests".
+	// Gate names the question: "requests", "error-rate", "error-rate-vs-stable", "latency", "latency-vs-stable", or the owner's own.
 	Gate    string
 	Outcome Outcome
 	// Reason is CamelCase and stable; Message is one sentence with the numbers.
 	Reason, Message string
 	// Value and Limit are the two numbers compared.
 	Value, Limit float64
+	// Unproven is set on an Inconclusive verdict against which nothing speaks: proof is lacking. It stands in the way of 100 alone.
+	Unproven bool
+	// DryRun is set where the verdict is reported and decides nothing.
+	DryRun bool
 }
 
-// Gate judges evidence. The statistical gate plugs in here: it, too, takes counts and returns verdicts, and keeps nothing that is
-// not in State.
-type Gate interface {
-	Judge(State, Limits) []Verdict
+// Overall is the verdict of all gates together: the first Fail, else the first that is not Pass, else Pass. What is a dry run is left
+// out. No verdicts, and outcomes that are none, are Inconclusive.
+func Overall(verdicts []Verdict) Verdict {
+	first := Verdict{Outcome: Inconclusive, Reason: ReasonNoVerdict, Message: "no gate was asked"}
+	asked := 0
+	for _, v := range verdicts {
+		if v.DryRun {
+			continue
+		}
+		asked++
+		switch {
+		case v.Outcome == Fail:
+			return v
+		case asked == 1 || first.Outcome == Pass:
+			first = v
+		}
+	}
+	if asked > 0 && first.Outcome == Pass {
+		return Verdict{Outcome: Pass, Reason: ReasonAllPass, Message: fmt.Sprintf("all %d gates pass", asked)}
+	}
+	first.Outcome = Inconclusive
+	return first
 }

@@ -107,6 +107,6 @@ func FuzzBinomialNeverPanics(f *testing.F) {
 			t.Errorf("ShareMatches(%d, %d, %v) = %v, %v, %v", k, n, p, ok, lo, hi)
 		}
 		NoHostAbove(k, n, int64(p))
-		Overall(Threshold{}.Judge(State{Candidate: Counts{Requests: n, Errors: k, Timed: k, Slow: n}}, Limits{MaxErrorRate: p, MaxSlowRate: p}))
+		Overall(Judge(State{Candidate: Counts{Requests: n, Errors: k, Timed: k, Slow: n}}, Limits{MaxErrorRate: p, MaxIncrease: p, MaxSlowRate: p}))
 	})
 }

@@ -1,0 +1,127 @@
+package shift
+
+import (
+	"fmt"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/metrics/analysis"
+)
+
+// noteChecks counts the readings of the owner's own gates that were out of bounds one after the other. A reading counts once, and
+// only one from the candidate's first weight on.
+func (p *pass) noteChecks() {
+	p.next.Checks = slices.DeleteFunc(p.next.Checks, func(c v1alpha1.CheckState) bool { return p.gateNamed(c.Name) == nil })
+	if p.next.Weight == 0 {
+		p.next.Checks = nil
+		return
+	}
+	for _, c := range p.obs.Checks {
+		s := p.checkState(c.Gate)
+		if s == nil || s.ReadAt != nil && !c.ReadAt.After(s.ReadAt.Time) {
+			continue
+		}
+		at := metav1.NewMicroTime(c.ReadAt)
+		s.ReadAt = &at
+		switch c.Outcome {
+		case analysis.Fail:
+			s.Failures++
+		case analysis.Pass:
+			s.Failures = 0
+		}
+	}
+}
+
+// checkState is the state of a gate that is asked outside, which it begins where there is none; nil for any other.
+func (p *pass) checkState(name string) *v1alpha1.CheckState {
+	if g := p.gateNamed(name); g == nil || g.Manual != nil {
+		return nil
+	}
+	i := slices.IndexFunc(p.next.Checks, func(c v1alpha1.CheckState) bool { return c.Name == name })
+	if i < 0 {
+		p.next.Checks = append(p.next.Checks, v1alpha1.CheckState{Name: name})
+		i = len(p.next.Checks) - 1
+	}
+	return &p.next.Checks[i]
+}
+
+func (p *pass) gateNamed(name string) *v1alpha1.Gate {
+	i := slices.IndexFunc(p.spec.Gates, func(g v1alpha1.Gate) bool { return g.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &p.spec.Gates[i]
+}
+
+// checked are the verdicts of the owner's own gates, as they were read last.
+func (p *pass) checked() []analysis.Verdict {
+	var verdicts []analysis.Verdict
+	for _, g := range p.spec.Gates {
+		if g.Manual != nil {
+			continue // a person is asked when everything else passes
+		}
+		v := p.verdictOf(g)
+		v.Gate, v.DryRun = g.Name, g.DryRun
+		verdicts = append(verdicts, v)
+	}
+	return verdicts
+}
+
+func (p *pass) verdictOf(g v1alpha1.Gate) analysis.Verdict {
+	i := slices.IndexFunc(p.obs.Checks, func(c Check) bool { return c.Gate == g.Name })
+	if i < 0 {
+		return analysis.Verdict{Outcome: analysis.Inconclusive, Reason: v1alpha1.ReasonGateNotAsked, Message: fmt.Sprintf("gate %s was not asked yet", g.Name)}
+	}
+	c, limit := p.obs.Checks[i], failureLimit(g)
+	v := analysis.Verdict{
+		Outcome: c.Outcome, Reason: v1alpha1.ReasonGatePassed, Value: c.Value, Limit: c.Limit, Message: fmt.Sprintf("gate %s: %s", g.Name, c.Message),
+	}
+	failures := int32(0)
+	if s := p.checkState(g.Name); s != nil {
+		failures = s.Failures
+	}
+	switch {
+	case c.Outcome == analysis.Fail && failures >= limit:
+		v.Reason = v1alpha1.ReasonGateFailed
+	case c.Outcome == analysis.Fail:
+		v.Outcome, v.Reason = analysis.Inconclusive, v1alpha1.ReasonGateFailing
+		v.Message += fmt.Sprintf(" (%d of %d readings in a row that take it back)", failures, limit)
+	case c.Outcome != analysis.Pass:
+		v.Reason = v1alpha1.ReasonGateInconclusive
+	}
+	return v
+}
+
+// failureLimit is how many readings in a row take a candidate back. A webhook means what it says.
+func failureLimit(g v1alpha1.Gate) int32 {
+	if g.Query != nil && g.Query.Failures != nil {
+		return *g.Query.Failures
+	}
+	return 1
+}
+
+// unapproved holds a candidate where a person is to be asked before the next weight, and takes the answer.
+func (p *pass) unapproved(next v1alpha1.Permille) bool {
+	var waiting []string
+	for _, g := range p.spec.Gates {
+		if g.Manual == nil || slices.Contains(p.next.Approved, g.Name) {
+			continue
+		}
+		if before, err := g.Manual.Before.Permille(); err == nil && next < before { // validated with the spec
+			continue
+		}
+		waiting = append(waiting, g.Name)
+	}
+	switch {
+	case len(waiting) == 0:
+		return false
+	case p.obs.Intents.Approve == p.next.Candidate:
+		p.next.Approved = append(p.next.Approved, waiting...)
+		return false
+	}
+	p.say(v1alpha1.ReasonWaitingForApproval, "gate %s: %s waits at %s for a person; approve it with the annotation %s=%s on its TrafficShift",
+		waiting[0], p.next.Candidate, p.next.Weight, v1alpha1.AnnotationApprove, p.next.Candidate)
+	return true
+}

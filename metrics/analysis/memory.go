@@ -1,0 +1,207 @@
+package analysis
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// memoryVersion is the version of Memory's JSON. One that is not read is forgotten, which costs time and proves nothing.
+const memoryVersion = 1
+
+const (
+	// outageBlocks is for how many blocks a failing stable version suspends the evidence.
+	outageBlocks = 3
+	// outagePatience is after how many of them what stable does counts as usual all the same.
+	outagePatience = 20
+	// blockShare is the part of a scrape interval that a block lasts at least: looks are moved about by chance.
+	blockShare = 0.8
+	// rateForgetting is what a past block counts for in the rate of requests: a few minutes.
+	rateForgetting = 0.95
+)
+
+// Memory is what the gate keeps from look to look since the candidate's first weight, and what it has learned of the stable version
+// before. It is a value: it is written to the TrafficShift's status with the time it was counted to, so that a controller that is
+// killed at any moment goes on as if it had not been. The zero Memory has seen nothing.
+type Memory struct {
+	// Version is that of the written form; short keys, since it is written on every look.
+	Version int    `json:"v,omitempty"`
+	Errors  metric `json:"e,omitzero"`
+	Slow    metric `json:"s,omitzero"`
+	// Total are all requests since the first weight but for those of outages.
+	Total pair `json:"a,omitzero"`
+	// Pending are the counts of a block that is not over yet, and Span how long it has lasted.
+	Pending pair          `json:"p,omitzero"`
+	Span    time.Duration `json:"d,omitempty"`
+	// Requests came in Seconds, older ones forgotten: the service's traffic.
+	Requests float64 `json:"n,omitempty"`
+	Seconds  float64 `json:"t,omitempty"`
+	// Outage is for how many more blocks evidence is suspended; Failing for how many in a row stable has been failing.
+	Outage  int `json:"o,omitempty"`
+	Failing int `json:"f,omitempty"`
+}
+
+// pair are the counts of both versions.
+type pair struct {
+	Candidate Counts `json:"c,omitzero"`
+	Stable    Counts `json:"s,omitzero"`
+}
+
+func (p pair) add(c, s Counts) pair { return pair{p.Candidate.Add(c), p.Stable.Add(s)} }
+
+func (p pair) requests() int64 { return p.Candidate.Requests + p.Stable.Requests }
+
+// Learn takes the past of the stable version, before the candidate's first weight.
+func (m Memory) Learn(past []Sample, l Limits) Memory {
+	for _, x := range past {
+		m = m.count(x, l, false)
+	}
+	return m
+}
+
+// Watch takes a sample from before the candidate's first weight.
+func (m Memory) Watch(x Sample, l Limits) Memory { return m.count(x, l, false) }
+
+// Count takes a sample as evidence. Samples are pooled into blocks of a scrape at least, so that all proxies were scraped in each and
+// the two versions speak of the same time; how long a block is depends on no outcome.
+func (m Memory) Count(x Sample, l Limits) Memory { return m.count(x, l, true) }
+
+// Switched forgets the evidence against the absolute limit: the limit is another one where there is no stable version to compare with.
+func (m Memory) Switched() Memory {
+	m.Errors.Limit, m.Slow.Limit, m.Errors.Rate, m.Slow.Rate = mixture{}, mixture{}, 0, 0
+	m.Pending, m.Span = pair{}, 0
+	return m
+}
+
+// StableLimits are the upper ends of what the stable version's rates may be and the harm that is none on top: what a candidate that has
+// all the traffic is held to where it is more than the owner's limit. 0 where stable was not seen.
+func (m Memory) StableLimits(l Limits) (errors, slow float64) {
+	for q := range l.questions {
+		d := q.block(m.Total)
+		if d.ns == 0 {
+			continue
+		}
+		_, upper := Interval(int64(d.ks), int64(d.ns), beta)
+		if limit := min(q.harm.boundary(upper), 1); q.slow {
+			slow = limit
+		} else {
+			errors = limit
+		}
+	}
+	return errors, slow
+}
+
+func (m Memory) count(x Sample, l Limits, bet bool) Memory {
+	m.Pending = m.Pending.add(x.Candidate, x.Stable)
+	m.Span += x.To.Sub(x.From)
+	if m.Pending.requests() == 0 || float64(m.Span) < blockShare*float64(l.Scrape) {
+		return m
+	}
+	m.close(l, bet)
+	m.Pending, m.Span = pair{}, 0
+	return m
+}
+
+// close takes the pending block. What is known of stable was all learned before it.
+func (m *Memory) close(l Limits, bet bool) {
+	p, suspended, failing := m.Pending, m.Outage > 0, false
+	m.Requests, m.Seconds = rateForgetting*m.Requests+float64(p.requests()), rateForgetting*m.Seconds+m.Span.Seconds()
+	for q := range l.questions {
+		metric, d := q.metric(m), q.block(p)
+		if bet {
+			metric.take(d, q.margins, l.Alone, suspended)
+		}
+		failing = failing || metric.Usual.fails(d.ks, d.ns, q.prior)
+	}
+	m.notice(failing)
+	if m.Outage > 0 && m.Failing < outagePatience {
+		return
+	}
+	for q := range l.questions {
+		metric, d := q.metric(m), q.block(p)
+		metric.Usual = metric.Usual.learn(d.ks, d.ns, q.prior)
+	}
+	if bet && !suspended {
+		m.Total = m.Total.add(p.Candidate, p.Stable)
+	}
+}
+
+// take bets on a block. While stable fails out of all proportion, nothing is evidence against the candidate alone.
+func (m *metric) take(d block, q margins, alone, suspended bool) {
+	if d.nc > 0 {
+		m.Rate = d.kc / d.nc
+	}
+	if d.nc <= 0 || suspended {
+		return
+	}
+	if d.ns > 0 && !alone {
+		m.bet(d, q)
+	}
+	if alone || d.ks <= d.ns*q.limit { // where stable breaks the limit too, the fault is shared
+		m.betAlone(d.kc, d.nc, q)
+	}
+}
+
+// notice starts, prolongs or lets end an outage. It acts from the next block on, so that what is bet never depends on its own outcome.
+func (m *Memory) notice(failing bool) {
+	if failing {
+		m.Outage = outageBlocks
+		m.Failing++
+		return
+	}
+	m.Outage = max(m.Outage-1, 0)
+	if m.Outage == 0 {
+		m.Failing = 0
+	}
+}
+
+// Rate is the service's requests a second; 0 where none were seen.
+func (m Memory) Rate() float64 {
+	if m.Seconds <= 0 {
+		return 0
+	}
+	return m.Requests / m.Seconds
+}
+
+// Encode writes the memory as JSON of at most 2 KB.
+func (m Memory) Encode() ([]byte, error) {
+	m.Version = memoryVersion
+	return json.Marshal(m)
+}
+
+// errMemory is what no Memory looks like.
+var errMemory = errors.New("numbers that no evidence has")
+
+// DecodeMemory reads what Encode wrote. It refuses other versions, and numbers that no evidence has: a verdict must not rest on them.
+func DecodeMemory(raw []byte) (Memory, error) {
+	var m Memory
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return Memory{}, fmt.Errorf("reading the gate's memory: %w", err)
+	}
+	if m.Version != memoryVersion {
+		return Memory{}, fmt.Errorf("reading the gate's memory: version %d, this release reads %d", m.Version, memoryVersion)
+	}
+	if !m.sane() {
+		return Memory{}, fmt.Errorf("reading the gate's memory: %w", errMemory)
+	}
+	return m, nil
+}
+
+func (m Memory) sane() bool {
+	for _, c := range [...]Counts{m.Total.Candidate, m.Total.Stable, m.Pending.Candidate, m.Pending.Stable} {
+		if !c.Plausible() {
+			return false
+		}
+	}
+	return m.Span >= 0 && m.Outage >= 0 && m.Outage <= outageBlocks && m.Failing >= 0 && atLeast(m.Requests, 0) && atLeast(m.Seconds, 0) &&
+		m.Errors.sane() && m.Slow.sane()
+}
+
+func (m *metric) sane() bool {
+	return m.Harm.T >= 0 && m.Limit.T >= 0 && isRate(m.Rate) && atLeast(m.Usual.N, 0) && atLeast(m.Usual.K, 0) && m.Usual.K <= m.Usual.N*(1+1e-9) &&
+		atLeast(m.Usual.Square, 0) && !math.IsInf(m.Usual.Excess, 0)
+}
+
+func atLeast(v, least float64) bool { return v >= least && !math.IsInf(v, 1) }
