@@ -54,6 +54,10 @@ fuzz: require-go ## Fuzz every parser for ten seconds each
 bench: require-go ## Run the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
+.PHONY: bench-gates
+bench-gates: require-go ## Release good and bad versions under Sluice, Flagger and Argo, simulated (SEED=1 REPS=200 RUN=regexp)
+	@go run ./controllers/simulation/bench-gates $(if $(SEED),-seed $(SEED)) $(if $(REPS),-reps $(REPS)) $(if $(RUN),-run '$(RUN)')
+
 .PHONY: golden
 golden: ## Rewrite golden files; commit only what you can explain
 	go test ./controllers/shim ./controllers/plan ./controllers/trafficshift -update

@@ -41,6 +41,7 @@ func Policies() []Policy {
 		{Name: "flagger-fast", release: flagger{interval: 15, threshold: 2, step: 0.05}.release},
 		{Name: "argo-95-10m", release: argo{pause: 600, least: 0.95}.release},
 		{Name: "argo-99-2m", release: argo{pause: 120, least: 0.99}.release},
+		{Name: "sluice-ladder", release: sluice{ladder: true}.release, stable: true},
 	}
 }
 
