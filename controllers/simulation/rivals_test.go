@@ -37,6 +37,7 @@ func TestTheRivalsDoAsAnIndependentSimulationSays(t *testing.T) {
 		{"candidate fails 100% @ 1000 rps", "flagger-fast", 100, 0, 45, 2648, 2648},
 		{"candidate fails 100% @ 1000 rps", "argo-99-2m", 100, 0, 240, 73517, 73517},
 		{"fails after the 5th request of each pod @ 10 rps", "flagger-99", 100, 0, 360, 353, 353},
+		{"fails after the 5th request of each pod @ 10 rps", "flagger-fast", 100, 0, 60, 51, 51},
 		{"shared outage of 5 min, candidate 1.2x @ 100 rps", "flagger-99", 100, 0, 420, 241, 241},
 		{"shared outage of 5 min, candidate 1.2x @ 100 rps", "argo-99-2m", 100, 0, 300, 370, 370},
 		{"late onset: 25% after 120 s @ 1000 rps", "flagger-fast", 100, 0, 165, 5829, 5829},

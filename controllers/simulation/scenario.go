@@ -27,7 +27,7 @@ type Scenario struct {
 	From, To  int
 	// Anywhere has From drawn from the first ten minutes instead.
 	Anywhere bool
-	// Spared is how many requests each pod of the candidate answers like stable before it fails.
+	// Spared is how many requests each pod of a candidate that fails all of them answers first.
 	Spared int
 	// Outage is a time in which both versions fail many requests.
 	Outage Outage

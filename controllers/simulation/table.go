@@ -169,11 +169,17 @@ func (c *Cell) String() string {
 
 // percent is a share in percent; what is not quite all, or not quite nothing, does not read as if it were.
 func percent(share float64) string {
-	p := 100 * share
+	p, decimals := 100*share, 0
 	if p > 0 && p < 1 || p > 99 && p < 100 {
-		return strconv.FormatFloat(p, 'f', 1, 64)
+		decimals = 1
 	}
-	return strconv.FormatFloat(p, 'f', 0, 64)
+	switch {
+	case p > 0 && p < 0.05:
+		return "<0.1"
+	case p > 99.95 && p < 100:
+		return ">99.9"
+	}
+	return strconv.FormatFloat(p, 'f', decimals, 64)
 }
 
 // requests are a mean number of them, with a decimal where they are few.

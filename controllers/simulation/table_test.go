@@ -158,6 +158,7 @@ func TestACellSaysWhatItMeans(t *testing.T) {
 			"rb 75 pr 25 · 45 s · L 25 · H 1,015"},
 		{"Thousands are set apart.", []Result{{Promoted, 2400, 4787, 1234567}}, "rb 0 pr 100 · 2,400 s · L 4,787 · H 1,234,567"},
 		{"One of many does not read as none.", append(make([]Result, 299), Result{RolledBack, 15, 0, 0}), "rb 0.3 pr 0 · 15 s · L 0.0 · H 0.0"},
+		{"Nor does one of very many.", append(make([]Result, 2999), Result{RolledBack, 15, 0, 0}), "rb <0.1 pr 0 · 15 s · L 0.0 · H 0.0"},
 	} {
 		c := sumUp(tt.results)
 		if got := c.String(); got != tt.want {

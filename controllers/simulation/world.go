@@ -19,7 +19,7 @@ type world struct {
 	weight      float64
 	coming      []change
 	onset       int
-	spared      [pods]int
+	spared      int64
 
 	// count is all that was counted; scrapes is what it was at each scrape.
 	count   pair
@@ -53,10 +53,7 @@ func less(a, b analysis.Counts) analysis.Counts {
 
 // newWorld is a service with a candidate that has no weight yet.
 func newWorld(s Scenario, key uint64, stable bool) *world {
-	w := &world{scenario: s, dice: newDice(key), stable: stable, origin: -1, onset: s.From, scrapes: make([]scraped, 1, 64)}
-	for i := range w.spared {
-		w.spared[i] = s.Spared
-	}
+	w := &world{scenario: s, dice: newDice(key), stable: stable, origin: -1, onset: s.From, spared: int64(pods * s.Spared), scrapes: make([]scraped, 1, 64)}
 	if s.Anywhere {
 		w.dice.aim(atOnset, 0)
 		w.onset = w.dice.rng.IntN(600)
@@ -123,7 +120,7 @@ func (w *world) second() {
 	burstStable, burstCandidate := w.bursts(t / scrape)
 	w.dice.aim(atRequests, t)
 	if w.weight > 0 {
-		c := w.candidateRequests(w.weight*w.scenario.RPS, candidate*burstCandidate, stable)
+		c := w.candidateRequests(w.weight*w.scenario.RPS, candidate*burstCandidate)
 		w.count.candidate = w.count.candidate.Add(c)
 	}
 	if w.stable {
@@ -138,22 +135,14 @@ func (w *world) requests(rate, fails float64) analysis.Counts {
 	return analysis.Counts{Requests: errors + w.dice.poisson(rate*(1-fails)), Errors: errors}
 }
 
-// candidateRequests draws the candidate's and adds up what leaked. While pods spare requests, each one is looked at.
-func (w *world) candidateRequests(rate, fails, stable float64) analysis.Counts {
-	if w.spared == [pods]int{} {
-		c := w.requests(rate, fails)
-		w.leaked += float64(c.Requests) * w.excess(w.elapsed())
-		return c
-	}
-	c := w.requests(rate, stable)
-	for range c.Requests - c.Errors {
-		if pod := w.dice.rng.IntN(pods); w.spared[pod] > 0 {
-			w.spared[pod]--
-		} else if w.dice.rng.Float64() < fails {
-			c.Errors++
-			w.leaked += 1 - stable
-		}
-	}
+// candidateRequests draws the candidate's and adds up what leaked. The pods take turns, so that those that spare their first requests
+// spare the first of all.
+func (w *world) candidateRequests(rate, fails float64) analysis.Counts {
+	c := w.requests(rate, fails)
+	spared := min(w.spared, c.Requests)
+	w.spared -= spared
+	c.Errors = min(c.Errors, c.Requests-spared)
+	w.leaked += float64(c.Requests-spared) * w.excess(w.elapsed())
 	return c
 }
 
