@@ -10,9 +10,11 @@ import (
 const (
 	// Where evidence sets the pace, a release takes at least this many holds from the first weight to 100, and the last of them at the
 	// highest weight: bugs that show after a while, and under load, are given a chance to.
-	leastHolds, topHolds = 6, 1.5
-	// leap is by how much a weight is raised at most, and leastLeap at least: every change costs the time to prove the route anew.
-	leap, leastLeap = 5, 1.25
+	leastHolds, topHolds = 6, 1.25
+	// topDue is when the highest weight is due, in holds: with room for the time that a route takes.
+	topDue = 4.4
+	// leastLeap is by how much a weight is raised at least: every change costs the time to prove the route anew.
+	leastLeap = 1.25
 	// firstMost is the most that a first weight is, and topLeast the least that stands before 100; they are what pods are made for.
 	firstMost, topLeast v1alpha1.Permille = 50, 250
 )
@@ -27,7 +29,7 @@ func (p *pass) pace() analysis.Pace {
 
 // left is the time until the highest weight before 100 is due.
 func (p *pass) left() time.Duration {
-	left := holds(p.spec.Hold.Duration, leastHolds-topHolds)
+	left := holds(p.spec.Hold.Duration, topDue)
 	if since := p.next.WeightedAt; since != nil {
 		left -= p.obs.Now.Sub(since.Time)
 	}
@@ -54,7 +56,10 @@ func (p *pass) weightAbove() (next v1alpha1.Permille, wait string) {
 		return p.lastLeap()
 	}
 	next = min(fine(pace.Allowed), p.ahead())
-	if next < top && float64(next) < leastLeap*float64(w) || next <= w {
+	if left := p.left(); next < top && left > 0 && left < p.spec.Hold.Duration {
+		next = w // it would only put off the highest weight
+	}
+	if next <= w || next < min(top, p.ahead()) && float64(next) < leastLeap*float64(w) {
 		return w, "the evidence so far allows no more; " + p.outlook()
 	}
 	return next, ""
@@ -75,10 +80,12 @@ func (p *pass) ahead() v1alpha1.Permille {
 	switch {
 	case !p.auto():
 		return p.rungAbove(w)
-	case w >= topLeast:
-		return v1alpha1.Whole
+	case w == 0:
+		return firstMost
+	case w < topLeast:
+		return topLeast
 	}
-	return min(max(firstMost, leap*w), v1alpha1.Whole)
+	return v1alpha1.Whole
 }
 
 // awaited is the weight whose pods are waited for.

@@ -167,7 +167,7 @@ func (p *pass) gated() bool {
 		p.say(v1alpha1.ReasonNoEvidence, "%s; holding at %s", p.obs.Evidence.Missing, p.next.Weight)
 		return true
 	}
-	if v := analysis.Overall(p.asked(next)); v.Outcome != analysis.Pass {
+	if v, objects := p.objection(next); objects {
 		p.say(p.holdReason(v), "holding at %s: %s", p.next.Weight, v.Message)
 		return true
 	}
@@ -189,15 +189,26 @@ func (p *pass) outlook() string {
 	return text
 }
 
-// asked are the verdicts that a weight must earn: all of them for 100, and otherwise those that speak against the candidate. On a ladder
-// each rung also takes its least of requests.
-func (p *pass) asked(next v1alpha1.Permille) []analysis.Verdict {
-	if next == v1alpha1.Whole {
-		return p.verdicts
+// objection is the first verdict that stands in the way of a weight. Everything must pass for 100; below, it is enough that nothing speaks
+// against the candidate. On a ladder each rung also takes its least of requests.
+func (p *pass) objection(next v1alpha1.Permille) (analysis.Verdict, bool) {
+	asked := p.verdicts
+	if next != v1alpha1.Whole {
+		asked = slices.DeleteFunc(slices.Clone(p.verdicts), func(v analysis.Verdict) bool {
+			return v.Unproven || p.auto() && p.paced(v, next)
+		})
+		if len(asked) == 0 && len(p.verdicts) > 0 {
+			return analysis.Verdict{}, false
+		}
 	}
-	return slices.DeleteFunc(slices.Clone(p.verdicts), func(v analysis.Verdict) bool {
-		return v.Unproven || p.auto() && v.Gate == analysis.GateRequests && v.Outcome != analysis.Pass && p.next.Gate.Candidate.Requests > 0
-	})
+	v := analysis.Overall(asked)
+	return v, v.Outcome != analysis.Pass
+}
+
+// paced reports whether the pace has taken a verdict into account: few requests, or a suspicion, allow little more weight.
+func (p *pass) paced(v analysis.Verdict, next v1alpha1.Permille) bool {
+	few := v.Reason == analysis.ReasonTooFewRequests
+	return few || v.Reason == analysis.ReasonSuspicious && next > p.next.Weight
 }
 
 func (p *pass) holdReason(v analysis.Verdict) string {

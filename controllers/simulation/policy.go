@@ -42,6 +42,7 @@ func Policies() []Policy {
 		{Name: "argo-95-10m", release: argo{pause: 600, least: 0.95}.release},
 		{Name: "argo-99-2m", release: argo{pause: 120, least: 0.99}.release},
 		{Name: "sluice-ladder", release: sluice{ladder: true}.release, stable: true},
+		{Name: "sluice-auto", release: sluice{}.release, stable: true},
 	}
 }
 

@@ -31,7 +31,7 @@ const (
 
 // decide is the one place where the product is called.
 func decide(spec v1alpha1.TrafficShiftSpec, state v1alpha1.State, obs shift.Observation) (shift.Decision, error) {
-	return shift.Decide(analysis.Threshold{}, spec, state, obs)
+	return shift.Decide(spec, state, obs)
 }
 
 // spec is what the owner of the service asks for: nothing but the defaults.

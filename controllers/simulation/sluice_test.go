@@ -14,7 +14,7 @@ import (
 // TestAStateThatWentThroughJSONDecidesTheSame holds Sluice to what a restart at every pass would do: nothing of what it decides by is
 // kept anywhere but in the status.
 func TestAStateThatWentThroughJSONDecidesTheSame(t *testing.T) {
-	for _, ladder := range []bool{true} {
+	for _, ladder := range []bool{true, false} {
 		for _, s := range Scenarios() {
 			t.Run(fmt.Sprintf("%s ladder=%t", s, ladder), func(t *testing.T) {
 				t.Parallel()

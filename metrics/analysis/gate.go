@@ -110,14 +110,14 @@ func Judge(s State, l Limits) []Verdict {
 
 // judge is the verdict of one part. The part that contributes most speaks for all where together they convict, or are suspicious.
 func (p part) judge(s State, l Limits, harm Evidence) Verdict {
-	c := p.compare(s)
+	c := p.compare(s, l)
 	convicts := p.gate == harm.culprit.gate
 	switch {
 	case convicts && harm.LogHarm >= logAlpha:
-		return p.convict(c, s, harm)
+		return p.convict(c, harm)
 	case convicts && harm.LogHarm >= logSuspicion:
 		return c.verdict(p, Inconclusive, ReasonSuspicious, "%s; evidence %s:1 that %s: too much to go on, and too little to convict", c.sentence(), odds(harm.LogHarm), p.claim())
-	case c.candidate.n == 0:
+	case p.step(s).candidate.n == 0:
 		return c.verdict(p, Inconclusive, ReasonNoTraffic, "no %s yet", c.candidate.noun)
 	case p.relative:
 		return p.prove(c, s, l)
@@ -126,13 +126,12 @@ func (p part) judge(s State, l Limits, harm Evidence) Verdict {
 }
 
 // convict is the verdict that takes a candidate back. An e-value bounds false alarms; it says nothing of how sure one may be.
-func (p part) convict(c comparison, s State, harm Evidence) Verdict {
+func (p part) convict(c comparison, harm Evidence) Verdict {
 	if !p.relative && c.stable.n > 0 && c.stable.rate() > p.question.limit {
 		return c.verdict(p, Inconclusive, ReasonStableBreaksLimit, "%s; stable breaks the limit of %s too", c.sentence(), percent(p.question.limit))
 	}
-	shown := p.total(s)
-	return shown.verdict(p, Fail, p.reason, "%s (always-valid 95%% intervals); evidence %s:1 that %s (a false alarm this strong has probability <= 1/%s)",
-		shown.withIntervals(), odds(harm.LogHarm), p.claim(), odds(harm.LogHarm))
+	return c.verdict(p, Fail, p.reason, "%s (always-valid 95%% intervals); evidence %s:1 that %s (a false alarm this strong has probability <= 1/%s)",
+		c.withIntervals(), odds(harm.LogHarm), p.claim(), odds(harm.LogHarm))
 }
 
 // claim is what the evidence is for.
@@ -158,11 +157,10 @@ func (p part) prove(c comparison, s State, l Limits) Verdict {
 	case s.Memory.Outage > 0:
 		return c.verdict(p, Inconclusive, ReasonStableFailing, "stable is failing too: shared dependency? %s", c.sentence())
 	case metric.proof() >= logProof:
-		v := c.verdict(p, Pass, ReasonNoWorse, "%s; proven to be worse by less than %spp", p.total(s).sentence(), points(p.question.increase))
-		return v
+		return c.verdict(p, Pass, ReasonNoWorse, "%s; proven to be worse by less than %spp", c.sentence(), points(p.question.increase))
 	}
 	v := c.verdict(p, Inconclusive, ReasonInsufficientData, "%s", s.forecast(p.question, l))
-	if c.stable.n == 0 && p.total(s).stable.n == 0 {
+	if c.stable.n == 0 {
 		v.Reason, v.Message = ReasonNoStableTraffic, fmt.Sprintf("%s, and stable has none to compare with", c.sentence())
 	}
 	v.Unproven = true
@@ -173,7 +171,7 @@ func (p part) prove(c comparison, s State, l Limits) Verdict {
 // of the two is wrong, and nothing passes on the word of either.
 func (p part) within(c comparison, s State, l Limits) Verdict {
 	limit := p.question.limit
-	if c.candidate.rate() > limit {
+	if now := p.step(s).candidate; c.candidate.rate() > limit && (now.rate() > limit || now.n < l.MinRequests) {
 		if !l.Alone && c.stable.n > 0 && c.stable.rate() > limit {
 			return c.verdict(p, Inconclusive, ReasonStableBreaksLimit, "%s, limit %s; stable breaks it too", c.sentence(), percent(limit))
 		}
@@ -188,20 +186,26 @@ func (p part) within(c comparison, s State, l Limits) Verdict {
 	return c.verdict(p, Pass, ReasonWithinLimit, "%s, limit %s", c.sentence(), percent(limit))
 }
 
-// compare is the evidence of the step; total that since the first weight.
-func (p part) compare(s State) comparison {
-	if p.question.slow {
-		return slowness(s.Candidate, s.Stable)
-	}
-	return failures(s.Candidate, s.Stable)
-}
+// step is the evidence of the present weight, and total that since the first weight but for outages of stable.
+func (p part) step(s State) comparison { return p.compared(s.Candidate, s.Stable) }
 
 func (p part) total(s State) comparison {
-	t := s.Memory.Total
-	if p.question.slow {
-		return slowness(t.Candidate, t.Stable)
+	return p.compared(s.Memory.Total.Candidate, s.Memory.Total.Stable)
+}
+
+// compare is what a rate is read from: everything so far or, where the candidate has all the traffic, what it did with that.
+func (p part) compare(s State, l Limits) comparison {
+	if l.Alone {
+		return p.step(s)
 	}
-	return failures(t.Candidate, t.Stable)
+	return p.total(s)
+}
+
+func (p part) compared(candidate, stable Counts) comparison {
+	if p.question.slow {
+		return slowness(candidate, stable)
+	}
+	return failures(candidate, stable)
 }
 
 // requests asks whether the candidate was seen often enough at this step.

@@ -14,8 +14,8 @@ const memoryVersion = 1
 const (
 	// outageBlocks is for how many blocks a failing stable version suspends the evidence.
 	outageBlocks = 3
-	// outagePatience is after how many of them what stable does counts as usual all the same.
-	outagePatience = 20
+	// outagePatience is after how many of them what stable does counts as usual from then on.
+	outagePatience = 80
 	// blockShare is the part of a scrape interval that a block lasts at least: looks are moved about by chance.
 	blockShare = 0.8
 	// rateForgetting is what a past block counts for in the rate of requests: a few minutes.
@@ -116,15 +116,22 @@ func (m *Memory) close(l Limits, bet bool) {
 		failing = failing || metric.Usual.fails(d.ks, d.ns, q.prior)
 	}
 	m.notice(failing)
-	if m.Outage > 0 && m.Failing < outagePatience {
-		return
-	}
-	for q := range l.questions {
-		metric, d := q.metric(m), q.block(p)
-		metric.Usual = metric.Usual.learn(d.ks, d.ns, q.prior)
-	}
+	m.learn(l)
 	if bet && !suspended {
 		m.Total = m.Total.add(p.Candidate, p.Stable)
+	}
+}
+
+// learn takes the pending block for usual, but for an outage; one that does not end is what is usual now.
+func (m *Memory) learn(l Limits) {
+	for q := range l.questions {
+		metric, d := q.metric(m), q.block(m.Pending)
+		switch {
+		case m.Outage == 0:
+			metric.Usual = metric.Usual.learn(d.ks, d.ns, q.prior)
+		case m.Failing >= outagePatience:
+			metric.Usual.K, metric.Usual.N = d.ks, d.ns
+		}
 	}
 }
 

@@ -17,6 +17,8 @@ const (
 	topLeast, topMost = 0.25, 0.8
 	// unknownStart is the first weight where the traffic is not known.
 	unknownStart = 0.01
+	// probeShare is the share of the budget that a suspected candidate is looked into with.
+	probeShare = 0.2
 	// spare is how much more than the mean a proof is given, in requests.
 	spare = 1.5
 )
@@ -55,20 +57,24 @@ func PaceOf(s State, l Limits, left time.Duration) Pace {
 	if flow == 0 {
 		p.Start = unknownStart
 	}
-	need := s.need(l, left)
+	need := spare * s.need(l, left)
 	p.Top = s.top(l, need)
 	p.Allowed = min(budget(s.mayBe(l), 1), p.Top)
 	if left > 0 {
-		p.Allowed = min(p.Allowed, max(need, p.Start))
+		p.Allowed = min(p.Allowed, max(2*need, p.Start)) // twice, since a bound on the rate takes more than the proof
 	}
 	harm := s.harm(l)
+	probe := max(p.Start, budget(s.seen(l), probeShare))
+	if harm.LogHarm >= logSuspicion {
+		p.Allowed = min(p.Allowed, probe)
+	}
 	switch {
 	case m.Outage > 0:
 		p.Ceiling, p.Reason = p.Start, ReasonStableFailing
 		p.Why = "stable is failing too: shared dependency?"
 	case max(harm.LogHarm, harm.LogBurst) >= logRetreat:
-		p.Ceiling, p.Reason = max(p.Start, budget(s.seen(l), 0.2)), ReasonSuspicious
-		p.Why = fmt.Sprintf("%s; evidence %s:1 that %s", harm.culprit.compare(s).sentence(), odds(max(harm.LogHarm, harm.LogBurst)), harm.culprit.claim())
+		p.Ceiling, p.Reason = probe, ReasonSuspicious
+		p.Why = fmt.Sprintf("%s; evidence %s:1 that %s", harm.culprit.total(s).sentence(), odds(max(harm.LogHarm, min(harm.LogBurst, logAlpha))), harm.culprit.claim())
 	}
 	p.Allowed = min(p.Allowed, p.Ceiling)
 	return p
@@ -117,7 +123,7 @@ func (s State) need(l Limits, left time.Duration) float64 {
 	if available <= 0 {
 		return 1
 	}
-	return min(spare*most/available, 1)
+	return most / available
 }
 
 // missing is how many requests of the candidate the proof of an increase below that much takes, on average, where the candidate is as

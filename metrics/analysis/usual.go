@@ -43,11 +43,12 @@ func (u usual) learn(k, n, prior float64) usual {
 // tempering is the power 1/phi that evidence of a block is taken to where failures come in bursts: the variance of a count, as a
 // multiple of what independence gives it, at the larger of the two versions' expected counts.
 func (u usual) tempering(a float64, d block, h null) float64 {
-	if u.Square <= 0 || u.Excess <= 0 {
+	noise := math.Sqrt(2*u.Square + u.K) // what Excess is off by where requests are independent and so no burst is meant
+	if u.Square <= 0 || u.Excess <= noise {
 		return 1
 	}
 	most := max(d.ns*a, d.nc*h.boundary(a))
-	return min(max(1+u.Excess/u.Square*most, 1), maxTempering)
+	return min(1+(u.Excess-noise)/u.Square*most, maxTempering)
 }
 
 // fails reports whether a block of the stable version is out of all proportion to what is usual: the sign of a dependency that both
