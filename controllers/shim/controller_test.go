@@ -289,17 +289,52 @@ func TestAnnotationsMakeATrafficShift(t *testing.T) {
 
 	c.annotate("hold: null", "steps: null")
 	c.want("bake strategy", c.named)
-	if s := c.shift(); s.Spec.Hold.Duration != time.Minute || len(s.Spec.Steps) != 4 {
-		t.Errorf("released fields do not go back to their defaults: %+v", s.Spec)
+	if s := c.shift(); s.Spec.Hold != nil || s.Spec.Steps != nil {
+		t.Errorf("released fields are still there: %+v", s.Spec)
 	}
 	if notes := c.events.all(); notes != nil {
 		t.Errorf("events: %v", notes)
 	}
 }
 
+// Steps and pacing: auto exclude each other: who switches must not be left with both, or with neither.
+func TestSwitchingBetweenAListAndAuto(t *testing.T) {
+	c := start(t)
+	c.create("replicas: 3", "strategy: canary", `steps: "10,100"`)
+	c.want("steps strategy", c.named)
+	for _, auto := range []bool{true, false, true} {
+		if auto {
+			c.annotate("steps: auto", `max-failed-requests: "20"`)
+			c.want("maxFailedRequests pacing strategy", c.named)
+		} else {
+			c.annotate(`steps: "5,50,100"`, "max-failed-requests: null")
+			c.want("steps strategy", c.named)
+		}
+		s := c.shift()
+		if got := s.Spec.Pacing == sluice.PacingAuto; got != auto || (len(s.Spec.Steps) == 0) != auto {
+			t.Errorf("auto %t: pacing %q and steps %v", auto, s.Spec.Pacing, s.Spec.Steps)
+		}
+	}
+	c.stays("", c.reasons)
+}
+
+// Steps that somebody wrote on the TrafficShift are not the annotations' to take away: the conflict is told.
+func TestAutoOverStepsOfSomebodyElse(t *testing.T) {
+	c := start(t)
+	c.create("replicas: 3", "strategy: canary")
+	c.want(`3, seen ""`, c.replicas)
+	c.applyShift("kubectl", nil, map[string]any{"steps": []any{map[string]any{"weight": int64(100)}}})
+	c.annotate("steps: auto")
+	c.want("Warning InvalidAnnotation", c.reasons)
+	if note := c.events.all()[0]; !strings.Contains(note, "leave out steps, or write pacing: ladder") {
+		t.Errorf("the event does not say what to do: %s", note)
+	}
+}
+
 func TestAtRestNothingIsWritten(t *testing.T) {
 	c := start(t)
-	c.create("replicas: 3", "strategy: canary", `paused: "false"`, `max-latency: "p99<500ms"`, `steps: "0.5,100%"`, "hosts: a.example.com")
+	c.create("replicas: 3", "strategy: canary", `paused: "false"`, `max-latency: "p99<500ms"`, `steps: "0.5,100%"`, "hosts: a.example.com",
+		"reporter: auto", `max-increase: "0.5%"`, `max-failed-requests: "50"`, "prometheus: team-a")
 	c.want(`3, seen ""`, c.replicas)
 	before := c.shift().ResourceVersion
 	c.annotate(`held: "true"`) // wakes the shim, and changes nothing that it writes
@@ -373,7 +408,7 @@ func TestABadValueKeepsTheLastAcceptedSpec(t *testing.T) {
 	c.annotate(`steps: "5,50"`, "hold: 5m")
 	invalid := func() string { return c.shift().Annotations[sluice.AnnotationInvalid] }
 	c.want("Deployment "+c.ns+`/micro-api: metadata.annotations[sluice.dev/steps]: Invalid value: "5,50": the last step must be 100: `+
-		`that is where the candidate becomes stable; accepted: rising percentages of at most one decimal that end in 100, such as "5,20,50,100"`, invalid)
+		`that is where the candidate becomes stable; accepted: rising percentages of at most one decimal that end in 100, such as "5,20,50,100", or auto`, invalid)
 	c.stays("1m30s", func() string { return c.shift().Spec.Hold.Duration.String() })
 	c.stays("Warning InvalidAnnotation, Warning InvalidAnnotation", c.reasons)
 

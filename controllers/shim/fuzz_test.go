@@ -33,7 +33,14 @@ func FuzzGateways(f *testing.F) {
 	fuzz(f, sluice.AnnotationGateway, "public", "infra/public,other", "a/b/c", "/")
 }
 func FuzzService(f *testing.F) { fuzz(f, sluice.AnnotationService, "micro-api", "a.b", "") }
-func FuzzBool(f *testing.F)    { fuzz(f, sluice.AnnotationPaused, "true", "false", "yes", "True") }
+func FuzzReporter(f *testing.F) {
+	fuzz(f, sluice.AnnotationReporter, "auto", "source", "destination", "waypoint", "sidecar", "")
+}
+func FuzzPrometheus(f *testing.F) { fuzz(f, sluice.AnnotationPrometheus, "team-a", "Team", "") }
+func FuzzIncrease(f *testing.F) {
+	fuzz(f, sluice.AnnotationMaxIncrease, "0.5%", "0.1%", "0.101", "0", "NaN")
+}
+func FuzzBool(f *testing.F) { fuzz(f, sluice.AnnotationPaused, "true", "false", "yes", "True") }
 func FuzzStrategy(f *testing.F) {
 	fuzz(f, sluice.AnnotationStrategy, "canary", "blue-green", "ab-test", "")
 }

@@ -36,10 +36,11 @@ func parseStrategy(s string) (any, error) {
 	return nil, errors.New("no such strategy")
 }
 
-// parseSteps reads "5,20,50,100". A whole percent becomes an integer and any other a string, as people write them in YAML.
+// parseSteps reads "5,20,50,100". A whole percent becomes an integer and any other a string, as people write them in YAML. With auto
+// there are no steps: pacing says so, and a list that was applied before goes.
 func parseSteps(s string) (any, error) {
-	if s == "auto" {
-		return nil, errLater
+	if s == string(sluice.PacingAuto) {
+		return other{"pacing", s}, nil
 	}
 	var steps []any
 	for rung := range strings.SplitSeq(s, ",") {
@@ -94,10 +95,10 @@ func parseLatency(s string) (any, error) {
 	return map[string]any{"percentile": m[1], "below": below}, nil
 }
 
-func parseCount(least int64) func(string) (any, error) {
+func parseCount(least, most int64) func(string) (any, error) {
 	return func(s string) (any, error) {
 		n, err := strconv.ParseUint(s, 10, 31)
-		if err != nil || int64(n) < least {
+		if err != nil || int64(n) < least || int64(n) > most {
 			return nil, errors.New("not such a number")
 		}
 		return int64(n), nil
@@ -109,6 +110,21 @@ func parseBool(s string) (any, error) {
 		return nil, errors.New("neither true nor false")
 	}
 	return s == "true", nil
+}
+
+func parseReporter(s string) (any, error) {
+	switch sluice.Reporter(s) {
+	case sluice.ReporterAuto, sluice.ReporterSource, sluice.ReporterDestination, sluice.ReporterWaypoint:
+		return s, nil
+	}
+	return nil, errors.New("no such reporter")
+}
+
+func parsePrometheus(s string) (any, error) {
+	if bad := validation.IsDNS1123Label(s); bad != nil {
+		return nil, errors.New("not the name of a connection")
+	}
+	return s, nil
 }
 
 func parseService(s string) (any, error) {

@@ -11,10 +11,15 @@
 //	                                                   spec:
 //	    sluice.dev/strategy: canary                      strategy: canary
 //	    sluice.dev/steps: "0.5,20,50,100"                steps: [{weight: "0.5"}, {weight: 20}, {weight: 50}, {weight: 100}]
+//	    sluice.dev/steps: auto                           pacing: auto   # and no steps
 //	    sluice.dev/hold: 90s                             hold: 1m30s
 //	    sluice.dev/max-error-rate: "1%"                  maxErrorRate: 1%
+//	    sluice.dev/max-increase: "0.5%"                  maxIncrease: 0.5%
 //	    sluice.dev/max-latency: "p99<500ms"              maxLatency: {percentile: "99", below: 500ms}
+//	    sluice.dev/max-failed-requests: "50"             maxFailedRequests: 50
 //	    sluice.dev/min-requests: "100"                   minRequests: 100
+//	    sluice.dev/reporter: waypoint                    reporter: waypoint
+//	    sluice.dev/prometheus: team-a                    prometheus: team-a
 //	    sluice.dev/hosts: a.example.com, b.example.com   hosts: [a.example.com, b.example.com]
 //	    sluice.dev/gateway: infra/public                 gateways: [infra/public]
 //	    sluice.dev/service: micro-api                    service: micro-api
@@ -38,7 +43,7 @@ import (
 )
 
 // entry is one annotation: its key, the field of the TrafficShift's spec that it names, how its value becomes that field's
-// JSON, and the form that an error tells the user to write.
+// JSON (or another one's, see other), and the form that an error tells the user to write.
 type entry struct {
 	key      string
 	field    string
@@ -46,17 +51,27 @@ type entry struct {
 	accepted string
 }
 
+// other is what a parser returns for a value that names another field than its key's usual one.
+type other struct {
+	field string
+	value any
+}
+
 var table = []entry{
 	{sluice.AnnotationStrategy, "strategy", parseStrategy, `canary`},
-	{sluice.AnnotationSteps, "steps", parseSteps, `rising percentages of at most one decimal that end in 100, such as "5,20,50,100"`},
+	{sluice.AnnotationSteps, "steps", parseSteps, `rising percentages of at most one decimal that end in 100, such as "5,20,50,100", or auto`},
 	{sluice.AnnotationHold, "hold", parseDuration, `a duration, such as "90s" or "5m"`},
 	{sluice.AnnotationMaxErrorRate, "maxErrorRate", parsePercent, `a percentage, such as "1%" or "0.5%"`},
+	{sluice.AnnotationMaxIncrease, "maxIncrease", parsePercent, `a percentage above 0.1%, such as "0.5%"`},
 	{sluice.AnnotationMaxLatency, "maxLatency", parseLatency, `a percentile and a bound, such as "p99<500ms"`},
-	{sluice.AnnotationMinRequests, "minRequests", parseCount(1), `a whole number of at least 1`},
+	{sluice.AnnotationMinRequests, "minRequests", parseCount(1, 1_000_000_000), `a whole number from 1 to 1000000000`},
+	{sluice.AnnotationMaxFailed, "maxFailedRequests", parseCount(1, 1_000_000), `a whole number from 1 to 1000000`},
+	{sluice.AnnotationReporter, "reporter", parseReporter, `auto, source, destination or waypoint`},
+	{sluice.AnnotationPrometheus, "prometheus", parsePrometheus, `the name of a connection that the administrator has set up`},
 	{sluice.AnnotationHosts, "hosts", parseHosts, `host names separated by commas, such as "shop.example.com,*.shop.example.com"`},
 	{sluice.AnnotationGateway, "gateways", parseGateways, `Gateways as name or namespace/name, separated by commas`},
 	{sluice.AnnotationService, "service", parseService, `the name of a Service in the Deployment's namespace`},
-	{sluice.AnnotationReplicas, "replicas", parseCount(0), `a whole number of at least 0`},
+	{sluice.AnnotationReplicas, "replicas", parseCount(0, 1_000_000), `a whole number from 0 to 1000000`},
 	{sluice.AnnotationDeadline, "deadline", parseDuration, `a duration above 0s, such as "10m"`},
 	{sluice.AnnotationBake, "bake", parseDuration, `a duration, such as "5m"`},
 	{sluice.AnnotationPaused, "paused", parseBool, `"true" or "false"`},
@@ -81,28 +96,37 @@ func Translate(in map[string]string) (Fields, field.ErrorList) {
 		if !named {
 			continue
 		}
-		value, err := e.parse(strings.TrimSpace(raw))
-		if err == nil {
-			err = e.validate(value)
-		}
+		name, value, err := e.read(raw)
 		if err != nil {
 			errs = append(errs, field.Invalid(annotations.Key(e.key), clip(raw), fmt.Sprintf("%v; accepted: %s", err, e.accepted)))
 			continue
 		}
-		fields[e.field] = value
+		fields[name] = value
 	}
 	return fields, errs
 }
 
+// read returns the field that a value names, and that field's JSON.
+func (e entry) read(raw string) (string, any, error) {
+	value, err := e.parse(strings.TrimSpace(raw))
+	if err != nil {
+		return "", nil, err
+	}
+	if o, ok := value.(other); ok {
+		return o.field, o.value, validate(o.field, o.value)
+	}
+	return e.field, value, validate(e.field, value)
+}
+
 // validate asks the API's own rules about a spec that names nothing but this field.
-func (e entry) validate(value any) error {
-	spec, err := Fields{e.field: value}.spec()
+func validate(name string, value any) error {
+	spec, err := Fields{name: value}.spec()
 	if err != nil {
 		return err
 	}
 	spec.Default()
 	for _, err := range spec.Validate(nil) {
-		if strings.HasPrefix(err.Field, e.field) {
+		if strings.HasPrefix(err.Field, name) {
 			return fmt.Errorf("%s", err.Detail)
 		}
 	}

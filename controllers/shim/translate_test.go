@@ -108,6 +108,8 @@ func TestTranslateNamesOnlyWhatIsWritten(t *testing.T) {
 		sluice.AnnotationSteps: "0.5,20%,100", sluice.AnnotationHold: "90s", sluice.AnnotationMaxErrorRate: "0.5%",
 		sluice.AnnotationMaxLatency: "p99.9<1.5s", sluice.AnnotationMinRequests: "7", sluice.AnnotationHosts: "a.example.com",
 		sluice.AnnotationGateway: "infra/public", sluice.AnnotationService: "svc", sluice.AnnotationReplicas: "0",
+		sluice.AnnotationMaxIncrease: "0.25%",
+		sluice.AnnotationMaxFailed:   "20", sluice.AnnotationReporter: "waypoint", sluice.AnnotationPrometheus: "team-a",
 		sluice.AnnotationDeadline: "1h", sluice.AnnotationBake: "0s", sluice.AnnotationPaused: "false",
 	}
 	fieldOf := map[string]string{}
@@ -121,6 +123,10 @@ func TestTranslateNamesOnlyWhatIsWritten(t *testing.T) {
 			if rapid.Bool().Draw(t, key) {
 				in[key], want[fieldOf[key]] = good[key], true
 			}
+		}
+		if rapid.Bool().Draw(t, "auto") {
+			in[sluice.AnnotationSteps], want["pacing"] = "auto", true
+			delete(want, "steps")
 		}
 		fields, errs := Translate(in)
 		if len(errs) > 0 {

@@ -21,6 +21,7 @@ var elsewhere = map[string]string{
 	sluice.AnnotationAllowedGateways: "an administrator writes it on the Namespace",
 	sluice.AnnotationAbort:           "write it on the TrafficShift",
 	sluice.AnnotationRetry:           "write it on the TrafficShift",
+	sluice.AnnotationApprove:         "write it on the TrafficShift",
 	sluice.AnnotationDetach:          "write it on the TrafficShift",
 	sluice.AnnotationForce:           "write it on the TrafficShift",
 	sluice.AnnotationExtends:         "write it on the TrafficShift",
