@@ -29,6 +29,7 @@ type Gate struct {
 // QueryGate holds the value of a PromQL expression against bounds.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.min) || has(self.max)",message="a query needs min or max: without a bound it asks nothing"
+// +kubebuilder:validation:XValidation:rule="(has(self.min) ? double(self.min) : -1.7e308) <= (has(self.max) ? double(self.max) : 1.7e308)",message="min must not be above max, and both must be finite numbers"
 type QueryGate struct {
 	// promql is an expression whose value is one number: a scalar, or a vector of one element. {{namespace}}, {{name}}, {{stable}},
 	// {{candidate}} (the versions' Deployments) and {{window}} stand for the shift's own.
@@ -45,6 +46,7 @@ type QueryGate struct {
 	// +optional
 	Max string `json:"max,omitempty"`
 	// window is what {{window}} stands for.
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="a window must be more than 0s, such as 1m"
 	// +kubebuilder:default="1m"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`
@@ -78,11 +80,13 @@ const (
 // WebhookGate asks an HTTP endpoint. It gets a POST whose body is a CloudEvent (JSON, structured mode): 2xx passes, 409 and 425
 // hold, and anything else is what onError says.
 type WebhookGate struct {
-	// url is the endpoint. The administrator may limit its host.
+	// url is the endpoint, http or https, without a user or a password. The administrator may limit its host.
 	// +kubebuilder:validation:MaxLength=2048
-	// +kubebuilder:validation:Pattern=`^https?://[^\s/?#]+([/?][^\s#]*)?$`
+	// +kubebuilder:validation:Pattern=`^https?://[^\s/?#@]+([/?][^\s#]*)?$`
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getHostname() != ''",message="a url must be http://HOST[:PORT][/PATH][?QUERY] or https://..."
 	URL string `json:"url"`
-	// timeout bounds each request.
+	// timeout bounds each request; at most 1m.
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('1m')",message="a timeout must be more than 0s and at most 1m"
 	// +kubebuilder:default="5s"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`
@@ -95,7 +99,8 @@ type WebhookGate struct {
 	// +kubebuilder:validation:Maximum=10
 	// +optional
 	Retries *int32 `json:"retries,omitempty"`
-	// interval is the time between two questions.
+	// interval is the time between two questions; at least 1s. An answer older than three intervals counts no more.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="an interval must be at least 1s"
 	// +kubebuilder:default="15s"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`
@@ -123,6 +128,7 @@ const (
 type ManualGate struct {
 	// before is the weight, in percent, that the candidate does not reach without an approval.
 	// +kubebuilder:default="100"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[^.]*([.][0-9]0*)?%?$') && double(self.replace('%', '')) > 0.0",message="before must be a percentage of at most one decimal, above 0% and up to 100%"
 	// +optional
 	Before Percent `json:"before,omitempty"`
 }

@@ -22,6 +22,7 @@ func (p Permille) String() string {
 
 // Percent is a share as a user writes it: 5, "5%", "0.5" or "0.5%".
 //
+// +kubebuilder:validation:MaxLength=8
 // +kubebuilder:validation:Pattern=`^(100(\.0)?|[0-9]{1,2}(\.[0-9]{1,3})?)%?$`
 type Percent string
 

@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	"encoding/json"
+	"math"
 	"os"
 	"reflect"
 	"strings"
@@ -124,6 +125,105 @@ func TestValidateNamesTheField(t *testing.T) {
 				t.Errorf("refused fields (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestValidateNamesTheFieldOfAGate(t *testing.T) {
+	seconds := func(n float64) *metav1.Duration {
+		return &metav1.Duration{Duration: time.Duration(n * float64(time.Second))}
+	}
+	number := func(n int32) *int32 { return &n }
+	query := func(change func(*QueryGate)) Gate {
+		q := &QueryGate{PromQL: "up", Min: "1"}
+		change(q)
+		return Gate{Name: "g", Query: q}
+	}
+	webhook := func(change func(*WebhookGate)) Gate {
+		w := &WebhookGate{URL: "http://gate.shop:8080/ask?env=prod"}
+		change(w)
+		return Gate{Name: "g", Webhook: w}
+	}
+	at := func(u string) Gate { return webhook(func(w *WebhookGate) { w.URL = u }) }
+	before := func(p Percent) Gate { return Gate{Name: "g", Manual: &ManualGate{Before: p}} }
+	tests := map[string]struct {
+		gates []Gate
+		want  []string // fields under spec.gates
+	}{
+		"OneOfEach": {[]Gate{{Name: "a", Query: &QueryGate{PromQL: "up", Max: "0"}}, {Name: "b", Webhook: &WebhookGate{URL: "https://x"}}, {Name: "c", Manual: &ManualGate{}}}, nil},
+		"NameTwice": {[]Gate{before("5"), before("50")}, []string{"[1].name"}},
+		"NoName":    {[]Gate{{Manual: &ManualGate{}}}, []string{"[0].name"}},
+		"Name":      {[]Gate{{Name: "Checkout", Manual: &ManualGate{}}}, []string{"[0].name"}},
+		"LongName":  {[]Gate{{Name: strings.Repeat("x", 64), Manual: &ManualGate{}}}, []string{"[0].name"}},
+		"NoKind":    {[]Gate{{Name: "g"}}, []string{"[0]"}},
+		"TwoKinds":  {[]Gate{{Name: "g", Manual: &ManualGate{}, Query: &QueryGate{PromQL: "up", Min: "1"}}}, []string{"[0]"}},
+		"DryPerson": {[]Gate{{Name: "g", Manual: &ManualGate{}, DryRun: true}}, []string{"[0].dryRun"}},
+
+		"NoPromQL":     {[]Gate{query(func(q *QueryGate) { q.PromQL = " " })}, []string{"[0].query.promql"}},
+		"NoBound":      {[]Gate{query(func(q *QueryGate) { q.Min = "" })}, []string{"[0].query"}},
+		"MinText":      {[]Gate{query(func(q *QueryGate) { q.Min = "some" })}, []string{"[0].query.min"}},
+		"MinNaN":       {[]Gate{query(func(q *QueryGate) { q.Min = "NaN" })}, []string{"[0].query.min"}},
+		"MaxInfinite":  {[]Gate{query(func(q *QueryGate) { q.Max = "1e999" })}, []string{"[0].query.max"}},
+		"MinAboveMax":  {[]Gate{query(func(q *QueryGate) { q.Min, q.Max = "0.2", "1e-1" })}, []string{"[0].query.min"}},
+		"MinIsMax":     {[]Gate{query(func(q *QueryGate) { q.Min, q.Max = "0.1", "1e-1" })}, nil},
+		"Below0":       {[]Gate{query(func(q *QueryGate) { q.Min, q.Max = "-2", "-1" })}, nil},
+		"NoWindow":     {[]Gate{query(func(q *QueryGate) { q.Window = seconds(0) })}, []string{"[0].query.window"}},
+		"NoData":       {[]Gate{query(func(q *QueryGate) { q.NoData = "ignore" })}, []string{"[0].query.noData"}},
+		"NoFailures":   {[]Gate{query(func(q *QueryGate) { q.Failures = number(0) })}, []string{"[0].query.failures"}},
+		"ManyFailures": {[]Gate{query(func(q *QueryGate) { q.Failures = number(101) })}, []string{"[0].query.failures"}},
+
+		"NoURL":       {[]Gate{at("")}, []string{"[0].webhook.url"}},
+		"URLScheme":   {[]Gate{at("ftp://x/")}, []string{"[0].webhook.url"}},
+		"URLNoHost":   {[]Gate{at("http:///ask")}, []string{"[0].webhook.url"}},
+		"URLOnlyPort": {[]Gate{at("http://:80/ask")}, []string{"[0].webhook.url"}},
+		"URLUser":     {[]Gate{at("http://me:secret@x/ask")}, []string{"[0].webhook.url"}},
+		"URLBadPort":  {[]Gate{at("http://me:secret@x:port/?secret")}, []string{"[0].webhook.url"}},
+		"URLFragment": {[]Gate{at("http://x/#ask")}, []string{"[0].webhook.url"}},
+		"URLIPv6":     {[]Gate{at("https://[2001:db8::1]:8443/")}, nil},
+		"NoTimeout":   {[]Gate{webhook(func(w *WebhookGate) { w.Timeout = seconds(0) })}, []string{"[0].webhook.timeout"}},
+		"LongTimeout": {[]Gate{webhook(func(w *WebhookGate) { w.Timeout = seconds(61) })}, []string{"[0].webhook.timeout"}},
+		"Interval":    {[]Gate{webhook(func(w *WebhookGate) { w.Interval = seconds(0.5) })}, []string{"[0].webhook.interval"}},
+		"Retries":     {[]Gate{webhook(func(w *WebhookGate) { w.Retries = number(-1) })}, []string{"[0].webhook.retries"}},
+		"ManyRetries": {[]Gate{webhook(func(w *WebhookGate) { w.Retries = number(11) })}, []string{"[0].webhook.retries"}},
+		"OnError":     {[]Gate{webhook(func(w *WebhookGate) { w.OnError = "pass" })}, []string{"[0].webhook.onError"}},
+
+		"Before":        {[]Gate{before("0.5%")}, nil},
+		"BeforeText":    {[]Gate{before("half")}, []string{"[0].manual.before"}},
+		"BeforeTooFine": {[]Gate{before("0.05%")}, []string{"[0].manual.before"}},
+		"BeforeNothing": {[]Gate{before("0")}, []string{"[0].manual.before"}},
+		"BeforeTooMuch": {[]Gate{before("101")}, []string{"[0].manual.before"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := TrafficShiftSpec{Gates: tc.gates}
+			s.Default()
+			var got []string
+			for _, err := range s.Validate(field.NewPath("spec")) {
+				got = append(got, strings.TrimPrefix(err.Field, "spec.gates"))
+				if err.Type != field.ErrorTypeDuplicate && strings.HasSuffix(err.Error(), ": ") {
+					t.Errorf("%v does not say what is accepted", err)
+				}
+				if strings.Contains(err.Error(), "secret") {
+					t.Errorf("%v shows a password", err)
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("refused fields (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestBoundsOfAQuery(t *testing.T) {
+	for _, tc := range []struct {
+		least, most         string
+		wantLeast, wantMost float64
+	}{
+		{"0.95", "", 0.95, math.Inf(1)}, {"", "1e3", math.Inf(-1), 1000}, {"-1", "1", -1, 1},
+	} {
+		least, most := (&QueryGate{Min: tc.least, Max: tc.most}).Bounds()
+		if least != tc.wantLeast || most != tc.wantMost {
+			t.Errorf("min %q, max %q: %g to %g; want %g to %g", tc.least, tc.most, least, most, tc.wantLeast, tc.wantMost)
+		}
 	}
 }
 

@@ -37,6 +37,7 @@ func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 	if !slices.Contains([]Reporter{ReporterAuto, ReporterSource, ReporterDestination, ReporterWaypoint}, s.Reporter) {
 		errs = append(errs, field.NotSupported(path.Child("reporter"), s.Reporter, []Reporter{ReporterAuto, ReporterSource, ReporterDestination, ReporterWaypoint}))
 	}
+	errs = append(errs, validateGates(s.Gates, path.Child("gates"))...)
 	if s.MaxLatency != nil {
 		errs = append(errs, s.MaxLatency.validate(path.Child("maxLatency"))...)
 	}

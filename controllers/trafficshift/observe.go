@@ -73,14 +73,30 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 }
 
 // mend puts defaults in the place of what cannot be read, so that a candidate can be taken back whatever its owner writes. Nothing is
-// raised on them: InvalidSpec stands in the way at every weight.
+// raised on them: InvalidSpec stands in the way at every weight. A gate that cannot be read is not asked.
 func mend(spec *v1alpha1.TrafficShiftSpec, errs field.ErrorList) {
+	gates := spec.Gates
+	spec.Gates = nil
+	for i, g := range gates {
+		at := fmt.Sprintf("spec.gates[%d]", i)
+		if !slices.ContainsFunc(errs, func(err *field.Error) bool { return err.Field == at || strings.HasPrefix(err.Field, at+".") }) {
+			spec.Gates = append(spec.Gates, g)
+		}
+	}
 	for _, err := range errs {
 		switch name, _, _ := strings.Cut(strings.TrimPrefix(err.Field, "spec."), "."); {
 		case strings.HasPrefix(name, "steps"):
 			spec.Steps = nil
+		case name == "pacing":
+			spec.Pacing = ""
 		case name == "maxErrorRate":
 			spec.MaxErrorRate = ""
+		case name == "maxIncrease":
+			spec.MaxIncrease = ""
+		case name == "maxFailedRequests":
+			spec.MaxFailedRequests = nil
+		case name == "reporter":
+			spec.Reporter = ""
 		case name == "maxLatency":
 			spec.MaxLatency = nil
 		case name == "minRequests":

@@ -84,6 +84,76 @@ func TestTheAPIServerRefusesMistakes(t *testing.T) {
 	}
 }
 
+// Gates say what to ask with other people's services: what the types' own rules refuse, the API server refuses as well.
+func TestTheAPIServerRefusesMistakesInGates(t *testing.T) {
+	api, ns := testenv.Namespace(t)
+	query := func(s string) string { return "{name: g, query: {promql: up, " + s + "}}" }
+	webhook := func(s string) string { return "{name: g, webhook: {" + s + "}}" }
+	manual := func(s string) string { return "{name: g, manual: {" + s + "}}" }
+	tests := map[string]struct{ gates, want string }{
+		"OneOfEach":     {`{name: a, query: {promql: up, min: "1"}}, {name: b, webhook: {url: "https://gate.shop/ask"}}, {name: c, manual: {}}`, ""},
+		"NameTwice":     {`{name: c, manual: {}}, {name: c, manual: {}}`, "Duplicate"},
+		"Name":          {`{name: C, manual: {}}`, "name"},
+		"NoKind":        {`{name: c}`, "exactly one of query, webhook and manual"},
+		"TwoKinds":      {`{name: c, manual: {}, webhook: {url: "http://x"}}`, "exactly one of query, webhook and manual"},
+		"DryPerson":     {`{name: c, dryRun: true, manual: {}}`, "a person is asked"},
+		"NoBound":       {query(`window: 1m`), "a query needs min or max"},
+		"NoPromQL":      {`{name: g, query: {min: "1"}}`, "promql"},
+		"NumberIsText":  {query(`min: 0.95`), "must be of type string"},
+		"MinAboveMax":   {query(`min: "0.2", max: "1e-1"`), "min must not be above max"},
+		"MinIsMax":      {query(`min: "0.1", max: "1e-1"`), ""},
+		"Infinite":      {query(`max: "1e999"`), "spec.gates[0].query"},
+		"NoWindow":      {query(`min: "1", window: 0s`), "a window must be more than 0s"},
+		"NoData":        {query(`min: "1", noData: ignore`), "noData"},
+		"NoFailures":    {query(`min: "1", failures: 0`), "failures"},
+		"ManyFailures":  {query(`min: "1", failures: 101`), "failures"},
+		"NoURL":         {webhook(`timeout: 5s`), "url"},
+		"URLScheme":     {webhook(`url: "ftp://x/"`), "url"},
+		"URLOnlyPort":   {webhook(`url: "http://:80/ask"`), "a url must be http://HOST"},
+		"URLUser":       {webhook(`url: "http://me:secret@x/ask"`), "url"},
+		"URLBadPort":    {webhook(`url: "http://x:port/"`), "a url must be http://HOST"},
+		"URLFragment":   {webhook(`url: "http://x/#ask"`), "url"},
+		"URLIPv6":       {webhook(`url: "https://[2001:db8::1]:8443/ask?at=a@b"`), ""},
+		"NoTimeout":     {webhook(`url: "http://x", timeout: 0s`), "a timeout must be more than 0s and at most 1m"},
+		"LongTimeout":   {webhook(`url: "http://x", timeout: 61s`), "a timeout must be more than 0s and at most 1m"},
+		"Interval":      {webhook(`url: "http://x", interval: 500ms`), "an interval must be at least 1s"},
+		"Retries":       {webhook(`url: "http://x", retries: -1`), "retries"},
+		"ManyRetries":   {webhook(`url: "http://x", retries: 11`), "retries"},
+		"OnError":       {webhook(`url: "http://x", onError: pass`), "onError"},
+		"Before":        {manual(`before: "0.5%"`), ""},
+		"BeforeTooFine": {manual(`before: "0.05%"`), "at most one decimal"},
+		"BeforeNothing": {manual(`before: "0"`), "above 0%"},
+		"BeforeTooMuch": {manual(`before: "101"`), "before"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			u := shiftOf(t, ns, "gates-"+strings.ToLower(name), "gates: ["+tc.gates+"]")
+			err := api.Create(t.Context(), u)
+			switch {
+			case tc.want == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+				t.Errorf("error %v; want a refusal that says %q", err, tc.want)
+			}
+			if err != nil {
+				return
+			}
+			var read v1alpha1.TrafficShift
+			if err := api.Get(t.Context(), client.ObjectKeyFromObject(u), &read); err != nil {
+				t.Fatalf("what is accepted does not decode: %v", err)
+			}
+			filled := *read.Spec.DeepCopy()
+			filled.Default()
+			if errs := filled.Validate(nil); len(errs) > 0 {
+				t.Errorf("what the API server accepts is refused later: %v", errs)
+			}
+			if diff := cmp.Diff(filled.Gates, read.Spec.Gates); diff != "" {
+				t.Errorf("gates (-Default +read):\n%s", diff)
+			}
+		})
+	}
+}
+
 // What the schema lets through and the types cannot hold is worse than a mistake: one such object breaks every list of TrafficShifts,
 // and with it the controller of the whole cluster.
 func TestTheAPIServerRefusesWhatTheTypesCannotHold(t *testing.T) {
@@ -92,6 +162,11 @@ func TestTheAPIServerRefusesWhatTheTypesCannotHold(t *testing.T) {
 		"hold": "hold: soon", "bake": "bake: 5", "deadline": "deadline: 1 week", "below": `maxLatency: {percentile: "99", below: fast}`,
 		"number": "steps: [{weight: 101}, {weight: 100}]", "negative-number": "steps: [{weight: -5}, {weight: 100}]",
 		"replicas": "replicas: 3000000000", "below-long": `maxLatency: {percentile: "99", below: 99999999999999999999h}`, "hold-long": "hold: 99999999h",
+		"failed": "maxFailedRequests: 3000000000", "window": `gates: [{name: g, query: {promql: up, min: "1", window: 1 week}}]`,
+		"window-long": `gates: [{name: g, query: {promql: up, min: "1", window: 99999999h}}]`,
+		"failures":    `gates: [{name: g, query: {promql: up, min: "1", failures: 3000000000}}]`,
+		"timeout":     `gates: [{name: g, webhook: {url: "http://x", timeout: 5}}]`, "interval": `gates: [{name: g, webhook: {url: "http://x", interval: soon}}]`,
+		"retries": `gates: [{name: g, webhook: {url: "http://x", retries: 1.5}}]`, "before": "gates: [{name: g, manual: {before: 50}}]",
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := shiftOf(t, ns, name, spec)
@@ -125,7 +200,7 @@ func TestDefaultsAreSeenByWhoReadsTheObject(t *testing.T) {
 	three := int32(3)
 	want := v1alpha1.TrafficShiftSpec{Replicas: &three}
 	want.Default()
-	want.Pacing, want.Hold = "", nil // they depend on whether there are steps, which no default of a schema can
+	want.Pacing, want.Hold = "", nil // which depend on whether there are steps: no static default can say them
 	if diff := cmp.Diff(want, got.Spec); diff != "" {
 		t.Errorf("spec (-Default +read):\n%s", diff)
 	}

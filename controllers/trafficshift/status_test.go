@@ -91,6 +91,7 @@ func TestStatusGolden(t *testing.T) {
 			ts.Status.State.Phase = tc.d.Next.Phase
 			ts.Status.State.Candidate = tc.d.Next.Candidate
 			w := &world{shift: ts, observation: tc.obs}
+			w.spec.Pacing = v1alpha1.PacingLadder
 			w.spec.Default()
 			status := statusOf(ts, w, tc.d)
 			for i := range status.Conditions {

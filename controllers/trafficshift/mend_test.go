@@ -1,0 +1,37 @@
+package trafficshift
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+)
+
+// A spec that cannot be read must not keep a candidate from being taken back: what is wrong gives way, and nothing else does.
+func TestMendLeavesASpecThatIsValid(t *testing.T) {
+	none := int32(0)
+	spec := v1alpha1.TrafficShiftSpec{
+		Pacing: "slow", MaxErrorRate: "lots", MaxIncrease: "0", MaxFailedRequests: &none, Reporter: "me", MinRequests: &none,
+		Gates: []v1alpha1.Gate{
+			{Name: "first", Query: &v1alpha1.QueryGate{PromQL: "up", Min: "1"}},
+			{Name: "second", Query: &v1alpha1.QueryGate{PromQL: "up", Min: "one"}},
+			{Name: "first", Manual: &v1alpha1.ManualGate{}},
+			{Name: "fourth"},
+			{Name: "fifth", Manual: &v1alpha1.ManualGate{Before: "50"}},
+		},
+	}
+	spec.Default()
+	mend(&spec, spec.Validate(field.NewPath("spec")))
+	if errs := spec.Validate(field.NewPath("spec")); len(errs) > 0 {
+		t.Errorf("still not valid: %v", errs)
+	}
+	var names []string
+	for _, g := range spec.Gates {
+		names = append(names, g.Name)
+	}
+	if diff := cmp.Diff([]string{"first", "fifth"}, names); diff != "" {
+		t.Errorf("gates that are asked (-want +got):\n%s", diff)
+	}
+}
