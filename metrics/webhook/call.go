@@ -1,0 +1,213 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+	"unicode"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/sluice-dev/sluice/metrics/analysis"
+)
+
+const (
+	// maxAnswer is how much of a body is read: enough for its first line, and for the connection to be used again.
+	maxAnswer = 16 << 10
+	// maxLine is how much of its first line is shown.
+	maxLine = 200
+)
+
+// transport connects to allowed hosts alone, and directly: behind a proxy nobody would see where a request ends.
+func transport(hosts Hosts) *http.Transport {
+	return &http.Transport{
+		DialContext: hosts.dial, ForceAttemptHTTP2: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
+		MaxIdleConns: 256, MaxIdleConnsPerHost: 4, IdleConnTimeout: 90 * time.Second,
+	}
+}
+
+// reply is what came of one request.
+type reply struct {
+	outcome analysis.Outcome
+	message string
+	// failed is set for an error, which is asked again unless it is final.
+	failed, final bool
+}
+
+// result names a reply for the Observer.
+func (r reply) result() string {
+	switch {
+	case r.failed:
+		return "error"
+	case r.outcome == analysis.Pass:
+		return "pass"
+	}
+	return "wait"
+}
+
+// ask asks one question to its end: retries send the same event.
+func (c *Caller) ask(ctx context.Context, q Question, slots chan struct{}) Answer {
+	a := Answer{Gate: q.Event.Gate, Outcome: analysis.Inconclusive}
+	text, err := body(q.Event, time.Now())
+	if err != nil {
+		a.At, a.Message = now(), err.Error()
+		return a
+	}
+	pause := wait.Backoff{Duration: c.options.Backoff, Factor: 2, Jitter: 0.5, Steps: q.Retries + 1, Cap: c.options.MaxBackoff}
+	r := c.call(ctx, q, text, slots)
+	tries := 1
+	for ; r.failed && !r.final && tries <= q.Retries && sleep(ctx, pause.Step()); tries++ {
+		r = c.call(ctx, q, text, slots)
+	}
+	a.At, a.Outcome, a.Message = now(), r.outcome, r.message
+	if r.failed && !r.final {
+		a.Outcome = q.OnError
+		if tries > 1 {
+			a.Message += fmt.Sprintf(" (asked %d times)", tries)
+		}
+	}
+	return a
+}
+
+// now is the present as a status keeps it.
+func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
+// call sends one request, once there is room for it.
+func (c *Caller) call(ctx context.Context, q Question, text []byte, slots chan struct{}) reply {
+	for _, room := range []chan struct{}{slots, c.slots} {
+		select {
+		case room <- struct{}{}:
+			defer func() { <-room }()
+		case <-ctx.Done():
+			return reply{outcome: analysis.Inconclusive, message: "not asked", failed: true, final: true}
+		}
+	}
+	began := time.Now()
+	r := c.send(ctx, q, text)
+	if ctx.Err() == nil {
+		c.options.Observer.ObserveWebhook(r.result(), time.Since(began))
+	}
+	return r
+}
+
+func (c *Caller) send(ctx context.Context, q Question, text []byte) reply {
+	ctx, cancel := context.WithTimeout(ctx, q.Timeout)
+	defer cancel()
+	req, host, err := c.request(ctx, q, text)
+	if err != nil {
+		return reply{outcome: analysis.Inconclusive, message: err.Error(), failed: true, final: true}
+	}
+	resp, err := c.client.Do(req)
+	if err != nil {
+		return unanswered(err, host, q)
+	}
+	defer resp.Body.Close()
+	read, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // what of it was read is enough
+	switch status := resp.StatusCode; {
+	case status >= 200 && status <= 299:
+		return reply{outcome: analysis.Pass, message: fmt.Sprintf("%s answered %d", host, status)}
+	case status == http.StatusConflict || status == http.StatusTooEarly:
+		return reply{outcome: analysis.Inconclusive, message: strings.TrimSuffix(fmt.Sprintf("%s says to wait (%d): %s", host, status, firstLine(read)), ": ")}
+	case status >= 300 && status <= 399:
+		return reply{outcome: q.OnError, failed: true, message: fmt.Sprintf("%s answered %s; redirects are not followed", host, words(status))}
+	default:
+		return reply{outcome: q.OnError, failed: true, message: fmt.Sprintf("%s answered %s", host, words(status))}
+	}
+}
+
+// request makes the request. What is wrong before it can be sent is a mistake here, and no answer.
+func (c *Caller) request(ctx context.Context, q Question, text []byte) (req *http.Request, host string, err error) {
+	req, err = http.NewRequestWithContext(ctx, http.MethodPost, q.URL, bytes.NewReader(text))
+	if err != nil {
+		return nil, "", errors.New("the url cannot be read; accepted: http://HOST[:PORT][/PATH][?QUERY], or https") // the error itself shows it
+	}
+	if err := c.options.Hosts.check(req.URL.Hostname()); err != nil {
+		return nil, "", err
+	}
+	req.URL.User = nil
+	req.Header.Set("Content-Type", ContentType)
+	req.Header.Set("User-Agent", "sluice")
+	if c.options.SigningKey != nil {
+		key, err := c.options.SigningKey()
+		if err != nil {
+			return nil, "", fmt.Errorf("not asked, because the request cannot be signed: %w", err)
+		}
+		req.Header.Set(SignatureHeader, sign(text, key, time.Now()))
+	}
+	return req, req.URL.Host, nil
+}
+
+func words(status int) string {
+	return strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
+}
+
+// unanswered says why there was no answer, without the URL (whose path and query may be secrets) and without what differs from try to
+// try, such as the port of our own end.
+func unanswered(err error, host string, q Question) reply {
+	r := reply{outcome: q.OnError, failed: true}
+	var refused refusal
+	if errors.As(err, &refused) {
+		return reply{outcome: analysis.Inconclusive, message: refused.Error(), failed: true, final: true}
+	}
+	r.message = host + ": " + cause(err, q.Timeout)
+	return r
+}
+
+func cause(err error, timeout time.Duration) string {
+	var (
+		outer   *url.Error
+		dns     *net.DNSError
+		cert    *tls.CertificateVerificationError
+		invalid x509.CertificateInvalidError
+		op      *net.OpError
+		timed   interface{ Timeout() bool }
+	)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "no answer within " + timeout.String()
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return "the name cannot be resolved: no such host"
+	case errors.As(err, &dns):
+		return "the name cannot be resolved: the name server does not answer"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "its certificate has expired, or is not valid yet" // the error tells the time
+	case errors.As(err, &cert):
+		return "its certificate is not accepted: " + cert.Err.Error()
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "the connection was closed without an answer"
+	case errors.As(err, &timed) && timed.Timeout():
+		return "no answer within " + timeout.String()
+	case errors.As(err, &op) && op.Err != nil:
+		return op.Op + ": " + op.Err.Error()
+	case errors.As(err, &outer):
+		return outer.Err.Error()
+	}
+	return err.Error()
+}
+
+// firstLine is what is shown of an answer: printable, and not much.
+func firstLine(text []byte) string {
+	line, _, _ := strings.Cut(strings.TrimLeft(string(text), " \t\r\n"), "\n")
+	var shown []rune
+	for _, r := range line {
+		if len(shown) == maxLine {
+			break
+		}
+		if r != unicode.ReplacementChar && unicode.IsPrint(r) {
+			shown = append(shown, r)
+		}
+	}
+	return strings.TrimSpace(string(shown))
+}
