@@ -51,7 +51,7 @@ type Version struct {
 	ErrorRate, SlowRate float64
 }
 
-// Verdict is what one gate says. Outcome is "Pass", "Fail" or "Inconclusive".
+// Verdict is what one gate says. Outcome is "Pass", "Fail" or "Inconclusive"; Value and Limit are NaN where there is none.
 type Verdict struct {
 	Gate         string
 	Value, Limit float64
@@ -137,6 +137,11 @@ func (e *Exporter) ObserveQuery(kind string, took time.Duration, err error) {
 	if err != nil {
 		failures.Inc()
 	}
+}
+
+// ObserveWebhook records one request to the webhook of a gate. It makes an Exporter the Observer of metrics/webhook.
+func (e *Exporter) ObserveWebhook(result string, took time.Duration) {
+	e.events.webhookDuration.WithLabelValues(result).Observe(took.Seconds())
 }
 
 // ObserveSkipped counts values that were no counter values.

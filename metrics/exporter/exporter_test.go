@@ -2,6 +2,7 @@ package exporter
 
 import (
 	"errors"
+	"maps"
 	"math"
 	"strings"
 	"testing"
@@ -182,6 +183,35 @@ func TestForgetTakesOnlyItsShift(t *testing.T) {
 	}
 }
 
+// A gate of the owner's own measures what it likes, and goes with the candidate that it judged.
+func TestGatesOfTheOwnersOwn(t *testing.T) {
+	e, reg := newExporter(t)
+	s := progressing()
+	s.Verdicts = []Verdict{{"queue-drift", -3, -5, "Pass"}, {"change-desk", math.NaN(), math.NaN(), "Inconclusive"}}
+	gates := func() map[string]float64 {
+		shown := gather(t, reg)
+		maps.DeleteFunc(shown, func(name string, _ float64) bool { return !strings.HasPrefix(name, "shift_gate_") })
+		return shown
+	}
+	e.Observe(s)
+	want := map[string]float64{
+		"shift_gate_value{queue-drift,micro-api,shop}": -3, "shift_gate_limit{queue-drift,micro-api,shop}": -5,
+		"shift_gate_verdict{queue-drift,micro-api,shop}": 1, "shift_gate_verdict{change-desk,micro-api,shop}": 0,
+	}
+	if diff := cmp.Diff(want, gates()); diff != "" {
+		t.Errorf("-want, +got:\n%s", diff)
+	}
+	s.Verdicts = s.Verdicts[1:]
+	e.Observe(s)
+	if diff := cmp.Diff(map[string]float64{"shift_gate_verdict{change-desk,micro-api,shop}": 0}, gates()); diff != "" {
+		t.Errorf("a gate that was taken out of the spec (-want +got):\n%s", diff)
+	}
+	e.Forget("shop", "micro-api")
+	if left := gates(); len(left) > 0 {
+		t.Errorf("left of a shift that is gone: %v", left)
+	}
+}
+
 func TestHostileNumbersAreNotShown(t *testing.T) {
 	e, reg := newExporter(t)
 	s := progressing()
@@ -203,12 +233,17 @@ func TestEvents(t *testing.T) {
 	e.ObserveQuery("requests", time.Millisecond, nil)
 	e.ObserveQuery("requests", time.Second, errors.New("refused"))
 	e.ObserveSkipped("requests", 3)
+	e.ObserveWebhook("pass", time.Second)
+	e.ObserveWebhook("error", time.Second)
+	e.ObserveWebhook("error", time.Second)
 	want := map[string]float64{
 		"shift_outcomes_total{micro-api,shop,ErrorRateExceeded}": 2,
 		"shift_duration_seconds{ErrorRateExceeded}":              2,
 		"prometheus_query_duration_seconds{requests}":            2,
 		"prometheus_query_errors_total{requests}":                1,
 		"prometheus_skipped_values_total{requests}":              3,
+		"webhook_request_duration_seconds{pass}":                 1,
+		"webhook_request_duration_seconds{error}":                2,
 	}
 	if diff := cmp.Diff(want, gather(t, reg)); diff != "" {
 		t.Errorf("-want, +got:\n%s", diff)
@@ -223,6 +258,7 @@ func TestMetricsAreLintClean(t *testing.T) {
 	e.Outcome("shop", "micro-api", v1alpha1.ReasonPromoted, time.Hour)
 	e.ObserveQuery("requests", time.Millisecond, nil)
 	e.ObserveSkipped("requests", 1)
+	e.ObserveWebhook("pass", time.Second)
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)

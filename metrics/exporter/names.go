@@ -74,6 +74,7 @@ type events struct {
 	queryDuration    *prometheus.HistogramVec
 	queryErrors      *prometheus.CounterVec
 	skippedValues    *prometheus.CounterVec
+	webhookDuration  *prometheus.HistogramVec
 	buildInformation *prometheus.GaugeVec
 }
 
@@ -101,11 +102,15 @@ func newEvents() events {
 		skippedValues: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_prometheus_skipped_values_total", Help: "Values from Prometheus that no counter can have, and that were left out.",
 		}, []string{"query"}),
+		webhookDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "sluice_webhook_request_duration_seconds", Help: "Time that requests to the webhooks of gates took, by what came of them: pass, wait or error.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}, []string{"result"}),
 		buildInformation: gauge("sluice_build_info", "Version of Sluice that is running; always 1.",
 			[]string{"version", "revision", "goversion"}),
 	}
 }
 
 func (e events) all() []prometheus.Collector {
-	return []prometheus.Collector{e.outcomes, e.duration, e.rollback, e.queryDuration, e.queryErrors, e.skippedValues, e.buildInformation}
+	return []prometheus.Collector{e.outcomes, e.duration, e.rollback, e.queryDuration, e.queryErrors, e.skippedValues, e.webhookDuration, e.buildInformation}
 }

@@ -64,8 +64,13 @@ func (g gauges) points(s Shift) []point {
 		measured(g.slow, v.SlowRate, v.Name, string(v.Role))
 	}
 	for _, v := range s.Verdicts {
-		measured(g.value, v.Value, v.Gate)
-		measured(g.limit, v.Limit, v.Gate)
+		// A gate of the owner's own may measure anything, numbers below 0 included; NaN is what it has not measured.
+		if !math.IsNaN(v.Value) && !math.IsInf(v.Value, 0) {
+			add(g.value, v.Value, v.Gate)
+		}
+		if !math.IsNaN(v.Limit) && !math.IsInf(v.Limit, 0) {
+			add(g.limit, v.Limit, v.Gate)
+		}
 		add(g.verdict, outcomes[v.Outcome], v.Gate)
 	}
 	return all
