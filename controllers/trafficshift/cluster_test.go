@@ -26,6 +26,7 @@ import (
 	"github.com/sluice-dev/sluice/metrics/analysis"
 	"github.com/sluice-dev/sluice/metrics/exporter"
 	"github.com/sluice-dev/sluice/metrics/query"
+	"github.com/sluice-dev/sluice/metrics/webhook"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -42,6 +43,7 @@ type cluster struct {
 	clock  time.Time
 	told   *recorder
 	counts *counts
+	hooks  *hooks
 	writes []string     // every write of the reconciler's, in order
 	broken map[int]bool // versions by number whose pods do not become ready
 }
@@ -50,14 +52,14 @@ func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	t.Parallel()
 	api, ns := testenv.Namespace(t)
-	c := &cluster{T: t, Client: api, ns: ns, clock: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), told: &recorder{}, broken: map[int]bool{}}
+	c := &cluster{T: t, Client: api, ns: ns, clock: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), told: &recorder{}, hooks: &hooks{}, broken: map[int]bool{}}
 	c.counts = &counts{cluster: c, errors: map[string]float64{}, rps: 100}
 	out, err := exporter.New(prometheus.NewRegistry(), exporter.Build{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.Reconciler = &Reconciler{
-		Client: interceptor.NewClient(api, c.watched()), Live: api, Recorder: c.told, Exporter: out, Evidence: c.counts,
+		Client: interceptor.NewClient(api, c.watched()), Live: api, Recorder: c.told, Exporter: out, Evidence: c.counts, Webhooks: c.hooks,
 		Config: Config{
 			Timing:        shift.Timing{Settle: 2 * time.Second, Drain: 5 * time.Second, Scrape: time.Second},
 			ClusterDomain: "cluster.local", RootNamespace: "istio-system", GatewaySelector: map[string]string{"istio": "ingressgateway"},
@@ -364,6 +366,27 @@ func (e *counts) Since(_ context.Context, k query.Key, from time.Time) (analysis
 		}
 	}
 	return s, nil
+}
+
+// hooks are webhooks: what each gate's answers, once it is asked.
+type hooks struct {
+	asked   []webhook.Question
+	answers map[string]webhook.Answer
+	stopped int
+}
+
+func (h *hooks) Watch(_ webhook.Key, questions []webhook.Question) { h.asked = questions }
+func (h *hooks) Unwatch(webhook.Key)                               { h.asked, h.stopped = nil, h.stopped+1 }
+func (h *hooks) Updates() <-chan webhook.Key                       { return nil }
+
+func (h *hooks) Answers(webhook.Key) []webhook.Answer {
+	var all []webhook.Answer
+	for _, q := range h.asked {
+		a := h.answers[q.Event.Gate]
+		a.Gate = q.Event.Gate
+		all = append(all, a)
+	}
+	return all
 }
 
 // recorder keeps events as they were told, structure and all.

@@ -5,6 +5,7 @@ package trafficshift
 import (
 	"context"
 	"strings"
+	"sync"
 	"time"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -66,6 +67,7 @@ type Reconciler struct {
 	Recorder events.EventRecorder
 	Exporter *exporter.Exporter
 	Evidence Evidence
+	Webhooks Webhooks
 	Config   Config
 	// Now is the clock.
 	Now func() time.Time
@@ -167,14 +169,26 @@ func (r *Reconciler) byNamespace(ctx context.Context, o client.Object) []reconci
 	return requests
 }
 
-// news turns the collector's updates into events: evidence wakes the shifts that it is about, and no others.
+// news turns the updates of evidence and webhooks into events: they wake the shifts that they are about, and no others.
 func (r *Reconciler) news() <-chan event.GenericEvent {
 	out := make(chan event.GenericEvent)
+	wake := func(namespace, name string) {
+		out <- event.GenericEvent{Object: &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}}
+	}
+	var sources sync.WaitGroup
+	sources.Go(func() {
+		for key := range r.Evidence.Updates() {
+			wake(key.Namespace, key.Name)
+		}
+	})
+	sources.Go(func() {
+		for key := range r.Webhooks.Updates() {
+			wake(key.Namespace, key.Name)
+		}
+	})
 	go func() {
 		defer close(out)
-		for key := range r.Evidence.Updates() {
-			out <- event.GenericEvent{Object: &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}}
-		}
+		sources.Wait()
 	}()
 	return out
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-dev/sluice/controllers/plan"
 	"github.com/sluice-dev/sluice/controllers/shift"
 	"github.com/sluice-dev/sluice/metrics/query"
+	"github.com/sluice-dev/sluice/metrics/webhook"
 )
 
 // evidence reads what was counted since the last sample that the state has counted. A shift without a candidate asks nothing: at
@@ -63,5 +64,6 @@ func missing(err error) string {
 // forget drops everything that is kept outside the cluster about a shift that is gone.
 func (r *Reconciler) forget(req ctrl.Request) {
 	r.Evidence.Unwatch(query.Key{Namespace: req.Namespace, Name: req.Name})
+	r.Webhooks.Unwatch(webhook.Key{Namespace: req.Namespace, Name: req.Name})
 	r.Exporter.Forget(req.Namespace, req.Name)
 }

@@ -69,6 +69,7 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 	o.Intents = intentsOf(ts)
 	o.Tables, o.Subsets, o.Rule = w.tablesRead(), w.subsetsRead(), w.rule != nil && w.ours(w.rule)
 	o.Evidence = r.evidence(ctx, w)
+	o.Checks = r.webhookChecks(w)
 	return w, nil
 }
 
@@ -367,7 +368,7 @@ func (w *world) live(o plan.Object) client.Object {
 func intentsOf(ts *v1alpha1.TrafficShift) shift.Intents {
 	a := ts.Annotations
 	return shift.Intents{
-		Abort: a[v1alpha1.AnnotationAbort], Retry: a[v1alpha1.AnnotationRetry],
+		Abort: a[v1alpha1.AnnotationAbort], Retry: a[v1alpha1.AnnotationRetry], Approve: a[v1alpha1.AnnotationApprove],
 		Detach: !ts.DeletionTimestamp.IsZero() || a[v1alpha1.AnnotationDetach] == "true",
 		Force:  a[v1alpha1.AnnotationForce] == "true",
 	}
