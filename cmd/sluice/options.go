@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-dev/sluice/controllers/shift"
 	"github.com/sluice-dev/sluice/controllers/trafficshift"
+	"github.com/sluice-dev/sluice/metrics/webhook"
 )
 
 // options are the flags.
@@ -23,6 +24,9 @@ type options struct {
 	gatewaySelector               string
 	allowedHosts, allowedGateways []string
 
+	webhookHosts      []string
+	webhookSigningKey string
+
 	leaderElect             bool
 	leaderNamespace         string
 	lease                   time.Duration
@@ -34,7 +38,8 @@ func defaults() *options {
 		logLevel: "info", prometheus: "http://prometheus.istio-system:9090",
 		scrape: 15 * time.Second, settle: 5 * time.Second, drain: 30 * time.Second,
 		rootNamespace: "istio-system", clusterDomain: "cluster.local", gatewaySelector: "istio=ingressgateway",
-		metricsAddr: ":8080", healthAddr: ":8081", lease: 15 * time.Second,
+		webhookHosts: []string{"*"},
+		metricsAddr:  ":8080", healthAddr: ":8081", lease: 15 * time.Second,
 	}
 }
 
@@ -48,6 +53,9 @@ func (o *options) bind(f *pflag.FlagSet) {
 	f.StringVar(&o.gatewaySelector, "gateway-selector", o.gatewaySelector, "labels of the ingress gateway's pods, for Gateways that Sluice makes")
 	f.StringSliceVar(&o.allowedHosts, "allowed-hosts", nil, "hosts granted to namespaces that do not say (such as *.example.com)")
 	f.StringSliceVar(&o.allowedGateways, "allowed-gateways", nil, "gateways granted to namespaces that do not say (such as istio-system/*)")
+	f.StringSliceVar(&o.webhookHosts, "webhook-allowed-hosts", o.webhookHosts, "hosts that webhooks of gates may be at (such as *.example.com); "+
+		"loopback, link-local and metadata addresses only where a host is named without *")
+	f.StringVar(&o.webhookSigningKey, "webhook-signing-key-file", "", "file with the key that requests to webhooks are signed with; empty signs none")
 	f.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "let only one of several replicas act")
 	f.StringVar(&o.leaderNamespace, "leader-election-namespace", "", "namespace of the leader's lease; empty is the pod's own")
 	f.DurationVar(&o.lease, "leader-election-lease", o.lease, "how long a leader that was killed is waited for")
@@ -77,4 +85,22 @@ func (o *options) config() (trafficshift.Config, error) {
 		ClusterDomain: strings.TrimSuffix(o.clusterDomain, "."), RootNamespace: o.rootNamespace, GatewaySelector: selector,
 		AllowedHosts: o.allowedHosts, AllowedGateways: o.allowedGateways,
 	}, nil
+}
+
+// webhooks checks the flags about webhooks. The key is read once here, so that a mistake shows when the pod starts and not in the middle
+// of a release.
+func (o *options) webhooks() (webhook.Options, error) {
+	hosts, err := webhook.ParseHosts(o.webhookHosts)
+	if err != nil {
+		return webhook.Options{}, fmt.Errorf("--webhook-allowed-hosts=%q: %w", strings.Join(o.webhookHosts, ","), err)
+	}
+	options := webhook.Options{Hosts: hosts}
+	if o.webhookSigningKey == "" {
+		return options, nil
+	}
+	options.SigningKey = webhook.KeyFile(o.webhookSigningKey)
+	if _, err := options.SigningKey(); err != nil {
+		return webhook.Options{}, fmt.Errorf("--webhook-signing-key-file=%q: accepted is a file with a key, such as 32 random bytes in base64: %w", o.webhookSigningKey, err)
+	}
+	return options, nil
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +68,44 @@ func TestFlagsReachTheReconciler(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
+	}
+}
+
+func TestWebhookFlags(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte("first\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o, err := parsed(t, "--webhook-allowed-hosts=*.example.com,desk.shop.svc", "--webhook-signing-key-file="+key).webhooks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := o.Hosts.String(); got != "*.example.com, desk.shop.svc" {
+		t.Errorf("hosts %s", got)
+	}
+	if err := os.WriteFile(key, []byte("second\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := o.SigningKey(); err != nil || string(got) != "second" {
+		t.Errorf("after the Secret has changed the key is %q, %v", got, err)
+	}
+	if o, err := parsed(t).webhooks(); err != nil || o.Hosts.String() != "*" || o.SigningKey != nil {
+		t.Errorf("by default: %v, %v, signed %t", o.Hosts, err, o.SigningKey != nil)
+	}
+	if o, err := parsed(t, "--webhook-allowed-hosts=").webhooks(); err != nil || o.Hosts.String() != "none" {
+		t.Errorf("none: %v, %v", o.Hosts, err)
+	}
+	for arg, want := range map[string][]string{
+		"--webhook-allowed-hosts=http://desk":      {"--webhook-allowed-hosts=", `"http://desk"`, "accepted are hosts"},
+		"--webhook-signing-key-file=/nowhere/key":  {"--webhook-signing-key-file=", `"/nowhere/key"`, "accepted is a file with a key"},
+		"--webhook-signing-key-file=" + os.DevNull: {"--webhook-signing-key-file=", os.DevNull, "is empty"},
+	} {
+		_, err := parsed(t, arg).webhooks()
+		for _, part := range want {
+			if err == nil || !strings.Contains(err.Error(), part) {
+				t.Errorf("%s: error %v does not say %q", arg, err, part)
+			}
+		}
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/sluice-dev/sluice/controllers/trafficshift"
 	"github.com/sluice-dev/sluice/metrics/exporter"
 	"github.com/sluice-dev/sluice/metrics/query"
+	"github.com/sluice-dev/sluice/metrics/webhook"
 )
 
 // run starts the controller and returns when the context ends, after what was under way has been finished.
@@ -83,14 +84,21 @@ func (o *options) wire(mgr ctrl.Manager, config trafficshift.Config) error {
 		return fmt.Errorf("--prometheus-address=%q: %w", o.prometheus, err)
 	}
 	collector := query.NewCollector(client, query.Options{Interval: min(o.scrape, 5*time.Second), MaxAge: 4 * o.scrape, Observer: metricsOut})
+	asking, err := o.webhooks()
+	if err != nil {
+		return err
+	}
+	asking.Observer = metricsOut
+	caller := webhook.NewCaller(asking)
 	recorder := mgr.GetEventRecorder("sluice")
 	shifts := &trafficshift.Reconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Exporter: metricsOut,
-		Evidence: collector, Config: config, Now: time.Now,
+		Evidence: collector, Webhooks: caller, Config: config, Now: time.Now,
 	}
 	annotations := &shim.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder}
 	for name, err := range map[string]error{
 		"the evidence collector":      mgr.Add(collector),
+		"the webhook caller":          mgr.Add(caller),
 		"the TrafficShift controller": shifts.SetupWithManager(mgr),
 		"the annotation controller":   annotations.SetupWithManager(mgr),
 		"healthz":                     mgr.AddHealthzCheck("ping", healthz.Ping),

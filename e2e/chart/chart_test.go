@@ -185,6 +185,8 @@ func TestSchemaRefusesNonsense(t *testing.T) {
 		"a selector without a value":    `controller: {gatewaySelector: ingressgateway}`,
 		"a gateway without a namespace": `controller: {allowedGateways: [public]}`,
 		"a string for hosts":            `controller: {allowedHosts: shop.example.com}`,
+		"a URL for a webhook's host":    `webhooks: {allowedHosts: ["https://desk.shop.svc"]}`,
+		"a path for a secret's key":     `webhooks: {signingKey: {secretName: sluice, key: a/b}}`,
 		"an unknown log level":          `controller: {logLevel: loud}`,
 		"text for a number":             `replicas: two`,
 		"fewer than no replicas":        `replicas: -1`,

@@ -24,6 +24,7 @@ func (s *Scene) Values() map[string]any {
 			"prometheusAddress": s.PrometheusURL, "scrapeInterval": "1s", "settle": "1s", "drain": "3s",
 			"extraArgs": []any{"--leader-election-lease=5s"},
 		},
+		"webhooks": map[string]any{"allowedHosts": []any{"*", "127.0.0.1"}}, // the lab's endpoints are on loopback
 	}
 }
 
