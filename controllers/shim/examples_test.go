@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,6 +47,9 @@ func TestExamplesAreAccepted(t *testing.T) {
 			if (u.GetKind() == "Namespace") != (i == 0) {
 				t.Errorf("%s: the Namespace comes first, or kubectl apply -f fails for what is in it", name)
 			}
+			if u.GetKind() == "TrafficShift" {
+				checkSpec(t, name, u)
+			}
 			if u.GetKind() != "Deployment" {
 				continue
 			}
@@ -57,6 +61,23 @@ func TestExamplesAreAccepted(t *testing.T) {
 		if shifts == 0 {
 			t.Errorf("%s has no annotated Deployment", name)
 		}
+	}
+}
+
+// checkSpec holds a TrafficShift to the API's own rules: the fields that are written, and no others.
+func checkSpec(t *testing.T, name string, u *unstructured.Unstructured) {
+	t.Helper()
+	raw, err := yaml.Marshal(u.Object["spec"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := &sluice.TrafficShiftSpec{}
+	if err := yaml.UnmarshalStrict(raw, spec); err != nil {
+		t.Errorf("%s: %v", name, err)
+	}
+	spec.Default()
+	if errs := spec.Validate(nil); len(errs) > 0 {
+		t.Errorf("%s: %v", name, errs)
 	}
 }
 
@@ -92,34 +113,28 @@ func (c *cluster) applyExample(u *unstructured.Unstructured) {
 
 func (c *cluster) checkExample(objects []*unstructured.Unstructured) {
 	c.Helper()
-	policy := "false"
+	hosts, policy, gates := false, false, 0
 	key := client.ObjectKey{Namespace: c.ns}
 	for _, u := range objects {
 		switch u.GetKind() {
 		case "Deployment":
 			key.Name = u.GetName()
+			hosts = u.GetAnnotations()[sluice.AnnotationHosts] != ""
 		case "TrafficShift":
-			policy = "true"
+			_, policy, _ = unstructured.NestedMap(u.Object, "spec", "trafficPolicy")
+			list, _, _ := unstructured.NestedSlice(u.Object, "spec", "gates")
+			gates = len(list)
 		}
 	}
-	c.want("owned true, hosts true, replicas true, policy "+policy, func() string {
+	c.want(fmt.Sprintf("owned true, hosts %t, replicas true, policy %t, gates %d", hosts, policy, gates), func() string {
 		s, err := get(c.Context(), c, key)
 		if err != nil || s == nil {
 			return "none"
 		}
-		return strings.Join([]string{
-			"owned " + yes(metav1.GetControllerOf(s) != nil),
-			"hosts " + yes(len(s.Spec.Hosts) == 1),
-			"replicas " + yes(s.Spec.Replicas != nil && *s.Spec.Replicas == 3 && s.Annotations[sluice.AnnotationLastWish] == "3"),
-			"policy " + yes(s.Spec.TrafficPolicy != nil),
-		}, ", ")
+		return fmt.Sprintf("owned %t, hosts %t, replicas %t, policy %t, gates %d",
+			metav1.GetControllerOf(s) != nil, len(s.Spec.Hosts) == 1,
+			s.Spec.Replicas != nil && *s.Spec.Replicas == 3 && s.Annotations[sluice.AnnotationLastWish] == "3",
+			s.Spec.TrafficPolicy != nil, len(s.Spec.Gates))
 	})
 	c.stays("", c.reasons)
-}
-
-func yes(b bool) string {
-	if b {
-		return "true"
-	}
-	return "false"
 }
