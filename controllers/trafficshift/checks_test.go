@@ -219,3 +219,44 @@ func TestAnApprovalIsUsedOnce(t *testing.T) {
 		t.Errorf("%v: it stays after it was counted", err)
 	}
 }
+
+// channels are sources of news.
+type channels struct {
+	hooks
+	evidence chan query.Key
+	answers  chan webhook.Key
+}
+
+func (c *channels) Updates() <-chan webhook.Key { return c.answers }
+
+type evidenceOf struct {
+	counts
+	updates chan query.Key
+}
+
+func (e *evidenceOf) Updates() <-chan query.Key { return e.updates }
+
+func TestEvidenceAndAnswersWakeTheirShift(t *testing.T) {
+	c := &channels{evidence: make(chan query.Key, 1), answers: make(chan webhook.Key, 1)}
+	news := (&Reconciler{Evidence: &evidenceOf{updates: c.evidence}, Webhooks: c}).news()
+	next := func() string {
+		e, open := <-news
+		if !open {
+			return "closed"
+		}
+		return e.Object.GetNamespace() + "/" + e.Object.GetName()
+	}
+	c.evidence <- query.Key{Namespace: "shop", Name: "counted"}
+	if got := next(); got != "shop/counted" {
+		t.Error(got)
+	}
+	c.answers <- webhook.Key{Namespace: "shop", Name: "answered"}
+	if got := next(); got != "shop/answered" {
+		t.Error(got)
+	}
+	close(c.evidence)
+	close(c.answers)
+	if got := next(); got != "closed" {
+		t.Error(got)
+	}
+}

@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"syscall"
 	"time"
@@ -163,13 +162,14 @@ func unanswered(err error, host string, q Question) reply {
 	return r
 }
 
+// cause is one of few texts: what an endpoint that is no webhook says of itself is not for whoever writes a gate to read.
 func cause(err error, timeout time.Duration) string {
 	var (
-		outer   *url.Error
 		dns     *net.DNSError
 		cert    *tls.CertificateVerificationError
 		invalid x509.CertificateInvalidError
 		op      *net.OpError
+		record  tls.RecordHeaderError
 		timed   interface{ Timeout() bool }
 	)
 	switch {
@@ -178,7 +178,7 @@ func cause(err error, timeout time.Duration) string {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "the name cannot be resolved: no such host"
 	case errors.As(err, &dns):
-		return "the name cannot be resolved: the name server does not answer"
+		return "the name cannot be resolved: the name server fails"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "its certificate has expired, or is not valid yet" // the error tells the time
 	case errors.As(err, &cert):
@@ -191,10 +191,10 @@ func cause(err error, timeout time.Duration) string {
 		return "no answer within " + timeout.String()
 	case errors.As(err, &op) && op.Err != nil:
 		return op.Op + ": " + op.Err.Error()
-	case errors.As(err, &outer):
-		return outer.Err.Error()
+	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
+		return "it does not speak TLS, as https needs"
 	}
-	return err.Error()
+	return "its answer is not HTTP"
 }
 
 // firstLine is what is shown of an answer: printable, and not much.
