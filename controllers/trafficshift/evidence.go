@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/controllers/plan"
 	"github.com/sluice-dev/sluice/controllers/shift"
+	"github.com/sluice-dev/sluice/metrics/analysis"
 	"github.com/sluice-dev/sluice/metrics/query"
 	"github.com/sluice-dev/sluice/metrics/webhook"
 )
@@ -25,7 +26,7 @@ func (r *Reconciler) evidence(ctx context.Context, w *world) shift.Evidence {
 		return shift.Evidence{Missing: "no candidate is being judged"}
 	}
 	subject := query.Subject{
-		Service: w.scope.Host,
+		Service: w.scope.Host, Namespace: w.shift.Namespace, Reporter: reporterOf(w.spec.Reporter),
 		Stable:  plan.VersionName(w.shift.Name, state.Stable), Candidate: plan.VersionName(w.shift.Name, state.Candidate),
 	}
 	if l := w.spec.MaxLatency; l != nil {
@@ -42,6 +43,14 @@ func (r *Reconciler) evidence(ctx context.Context, w *world) shift.Evidence {
 		return shift.Evidence{Missing: missing(err)}
 	}
 	return shift.Evidence{Available: true, Sample: sample}
+}
+
+// reporterOf turns the setting into whose telemetry is counted; auto leaves it to what is found.
+func reporterOf(r v1alpha1.Reporter) analysis.Reporter {
+	if r == v1alpha1.ReporterAuto {
+		return ""
+	}
+	return analysis.Reporter(r)
 }
 
 // missing says why there is no evidence, in words that stay the same while nothing changes: ages and timeouts go to the log.

@@ -22,12 +22,21 @@ func (k Key) compare(other Key) int {
 
 // Subject is what is counted for a key.
 type Subject struct {
-	// Service is the service's host, "micro-api.shop.svc.cluster.local": Istio's label destination_service.
+	// Service is the service's host, "micro-api.shop.svc.cluster.local": Istio's label destination_service. Requests to it that
+	// fail before a host is chosen belong to no version, and are counted as Sample.NoHost.
 	Service string
+	// Namespace is where the two Deployments are: Istio's label destination_workload_namespace.
+	Namespace string
 	// Stable and Candidate are the Deployments of the two versions, "micro-api-v1": Istio's label destination_workload. An
-	// empty one counts nothing.
+	// empty one counts nothing. A request that reaches a version's pods counts for that version through whichever Service it
+	// came, so that a second Service over the same pods, which knows nothing of the weights, shows in the share that is measured.
 	Stable, Candidate string
-	// SlowAbove is the response time above which a request is slow; 0 where latency is not asked about.
+	// Reporter is whose telemetry is counted; empty is the first of Source, Waypoint and Destination that reports on the subject.
+	// Sample.Cross is the candidate as the other end of the connection counted it: the destination for source and waypoint, and
+	// for the destination the first of source and waypoint that reports.
+	Reporter analysis.Reporter
+	// SlowAbove is the response time above which a request is slow; 0 where latency is not asked about. Requests are told apart by
+	// the smallest histogram bound that is not below it, and by the largest finite one where it lies above all: Sample.SlowAbove.
 	SlowAbove time.Duration
 }
 
@@ -87,18 +96,6 @@ func (c *Collector) Updates() <-chan Key { return c.updates }
 
 // NeedLeaderElection keeps followers from asking.
 func (c *Collector) NeedLeaderElection() bool { return true }
-
-// Bound is the histogram bound that slow requests are told by: the smallest that is not below Subject.SlowAbove. It is false
-// while no histogram of the service was seen, and where none of its bounds is large enough: then nothing is timed.
-func (c *Collector) Bound(key Key) (time.Duration, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	w := c.watches[key]
-	if w == nil || w.ledger.bound == 0 {
-		return 0, false
-	}
-	return time.Duration(w.ledger.bound * float64(time.Millisecond)), true
-}
 
 // Start looks at Prometheus every Interval, while anything is watched, until ctx ends.
 func (c *Collector) Start(ctx context.Context) error {

@@ -381,7 +381,7 @@ func TestOneQueryForMany(t *testing.T) {
 	c := NewCollector(p.client(t), Options{Interval: 5 * time.Second, Chunk: 10})
 	subject := func(i int) (Key, Subject) {
 		n := fmt.Sprintf("s%02d", i)
-		return Key{"shop", n}, Subject{Service: n + ".shop", Stable: n + "-v1", Candidate: n + "-v2"}
+		return Key{"shop", n}, Subject{Service: n + ".shop", Namespace: "shop", Stable: n + "-v1", Candidate: n + "-v2"}
 	}
 	scrape := func(at time.Time, of func(i int) float64) {
 		for i := range 25 {
@@ -413,11 +413,11 @@ func TestOneQueryForMany(t *testing.T) {
 
 func TestLabelValuesThatNeedEscapes(t *testing.T) {
 	p := running()
-	hostile := Subject{Service: "a|b\"}.c\\d\n*", Stable: ".*", Candidate: "x+"}
+	hostile := Subject{Service: "a|b\"}.c\\d\n*", Namespace: "a\\|b", Stable: ".*", Candidate: "x+"}
 	c := newWatching(t, p, hostile, plain)
 	for i, v := range []float64{5, 9} {
-		p.count(tick(i), v, labelService, hostile.Service, labelWorkload, hostile.Candidate)
-		p.count(tick(i), 100*v, labelService, hostile.Service, labelWorkload, "xx") // matches x+ as a regular expression
+		p.count(tick(i), v, labelService, hostile.Service, labelNamespace, hostile.Namespace, labelWorkload, hostile.Candidate)
+		p.count(tick(i), 100*v, labelService, hostile.Service, labelNamespace, hostile.Namespace, labelWorkload, "xx") // matches x+ as a regular expression
 		c.look(t.Context(), tick(i))
 	}
 	if got := since(t, c, tick(0)); got.Candidate != requests(4, 0) || got.Stable != requests(0, 0) {
@@ -471,20 +471,16 @@ func TestLatency(t *testing.T) {
 	p := running()
 	c := newWatching(t, p, s, plain)
 	c.look(t.Context(), tick(0))
-	if b, ok := c.Bound(microAPI); ok {
-		t.Errorf("a bound of %v before any histogram", b)
-	}
 	// Prometheus 3 spells "500" as "500.0"; a proxy with bounds of its own has no such bucket.
 	p.count(tick(1), 10)
 	p.buckets(tick(1), map[string]float64{"250": 4, "500.0": 8, "1000": 9, "+Inf": 10})
 	p.buckets(tick(1), map[string]float64{"600": 5, "+Inf": 1000}, "pod", "own-bounds")
 	p.buckets(tick(1), map[string]float64{"500.0": 2, "+Inf": 3}, labelCode, "500")
 	c.look(t.Context(), tick(1))
-	if b, ok := c.Bound(microAPI); !ok || b != 500*time.Millisecond {
-		t.Errorf("bound %v, %v, want 500ms", b, ok)
-	}
-	if got, want := since(t, c, tick(0)).Candidate, (analysis.Counts{Requests: 10, Timed: 13, Slow: 3}); got != want {
-		t.Errorf("got %+v, want %+v", got, want)
+	want := analysis.Sample{From: tick(0), To: tick(1), Newest: tick(1), Reporter: analysis.Source, SlowAbove: 500 * time.Millisecond,
+		Candidate: analysis.Counts{Requests: 10, Timed: 10, Slow: 2}}
+	if diff := cmp.Diff(want, since(t, c, tick(0))); diff != "" {
+		t.Errorf("-want, +got:\n%s", diff)
 	}
 	p.asked()
 	c.look(t.Context(), tick(2))
@@ -493,28 +489,156 @@ func TestLatency(t *testing.T) {
 	}
 }
 
-func TestLatencyWithoutALargeEnoughBound(t *testing.T) {
+func TestTheBoundNextToTheLimit(t *testing.T) {
+	cases := map[string]struct {
+		reason  string
+		limit   time.Duration
+		buckets map[string]float64
+		bound   time.Duration
+		want    analysis.Counts
+	}{
+		"NotAsked":   {"nobody is timed", 0, map[string]float64{"500": 8, "+Inf": 10}, 0, requests(10, 0)},
+		"OnABound":   {"that one", 500 * time.Millisecond, map[string]float64{"250": 7, "500": 8, "1000": 9, "+Inf": 10}, 500 * time.Millisecond, analysis.Counts{Requests: 10, Timed: 10, Slow: 2}},
+		"Between":    {"the smallest that is not below", 501 * time.Millisecond, map[string]float64{"500": 8, "1000": 9, "+Inf": 10}, time.Second, analysis.Counts{Requests: 10, Timed: 10, Slow: 1}},
+		"BelowAll":   {"the smallest", time.Microsecond, map[string]float64{"0.5": 1, "1": 2, "+Inf": 10}, 500 * time.Microsecond, analysis.Counts{Requests: 10, Timed: 10, Slow: 9}},
+		"AboveAll":   {"the largest finite one, so that something is timed", time.Hour, map[string]float64{"500": 8, "1000": 9, "+Inf": 10}, time.Second, analysis.Counts{Requests: 10, Timed: 10, Slow: 1}},
+		"NoBuckets":  {"nobody is timed", time.Second, nil, 0, requests(10, 0)},
+		"NoneFinite": {"nobody is timed", time.Second, map[string]float64{"+Inf": 10}, 0, requests(10, 0)},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			s := shop
+			s.SlowAbove = tc.limit
+			p := running()
+			c := newWatching(t, p, s, plain)
+			c.look(t.Context(), tick(0))
+			p.count(tick(1), 10)
+			p.buckets(tick(1), tc.buckets)
+			c.look(t.Context(), tick(1))
+			if got := since(t, c, tick(0)); got.SlowAbove != tc.bound || got.Candidate != tc.want {
+				t.Errorf("%s: bound %s, %+v", tc.reason, got.SlowAbove, got.Candidate)
+			}
+		})
+	}
+}
+
+func TestAFailureIsNotTimed(t *testing.T) {
 	s := shop
-	s.SlowAbove = time.Minute
+	s.SlowAbove = 500 * time.Millisecond
 	p := running()
 	c := newWatching(t, p, s, plain)
-	for i := range 2 {
-		p.count(tick(i), float64(10*i))
-		p.buckets(tick(i), map[string]float64{"500": float64(8 * i), "+Inf": float64(10 * i)})
-		c.look(t.Context(), tick(i))
+	c.look(t.Context(), tick(0))
+	p.count(tick(1), 10)
+	for _, failure := range [][]string{{labelCode, "503"}, {labelProtocol, "grpc", labelGRPCStatus, "14"}} {
+		p.count(tick(1), 20, failure...)
+		p.buckets(tick(1), map[string]float64{"500": 1, "+Inf": 20}, failure...)
 	}
-	if b, ok := c.Bound(microAPI); ok {
-		t.Errorf("bound %v", b)
+	p.buckets(tick(1), map[string]float64{"500": 6, "+Inf": 7})
+	p.buckets(tick(1), map[string]float64{"500": 1, "+Inf": 3}, labelCode, "404")
+	c.look(t.Context(), tick(1))
+	want := analysis.Counts{Requests: 50, Errors: 40, Timed: 10, Slow: 3}
+	if got := since(t, c, tick(0)).Candidate; got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if got := since(t, c, tick(0)).Candidate; got != requests(10, 0) {
-		t.Errorf("got %+v: without a bound nobody is timed", got)
+}
+
+func TestASecondServiceOverTheSamePodsIsSeen(t *testing.T) {
+	p := running()
+	c := newWatching(t, p, shop, plain)
+	c.look(t.Context(), tick(0))
+	p.count(tick(1), 3, labelService, "all.shop.svc.cluster.local")
+	p.count(tick(1), 2, labelService, "all.shop.svc.cluster.local", labelCode, "500")
+	p.count(tick(1), 90, labelWorkload, shop.Stable)
+	p.count(tick(1), 5, labelWorkload, shop.Stable, labelService, "all.shop.svc.cluster.local")
+	p.count(tick(1), 40, labelNamespace, "till")
+	p.count(tick(1), 30, labelService, "all.shop.svc.cluster.local", labelWorkload, "unknown", labelNamespace, "unknown", labelCode, "503", labelFlags, "UH")
+	c.look(t.Context(), tick(1))
+	want := analysis.Sample{From: tick(0), To: tick(1), Newest: tick(1), Reporter: analysis.Source, Candidate: requests(5, 2), Stable: requests(95, 0)}
+	if diff := cmp.Diff(want, since(t, c, tick(0))); diff != "" {
+		t.Errorf("-want, +got:\n%s", diff)
+	}
+}
+
+func TestReporter(t *testing.T) {
+	all := map[string]float64{"source": 7, "waypoint": 6, "destination": 8}
+	only := func(names ...string) map[string]float64 {
+		some := map[string]float64{}
+		for _, n := range names {
+			some[n] = all[n]
+		}
+		return some
+	}
+	cases := map[string]struct {
+		setting      analysis.Reporter
+		reports      map[string]float64
+		want         analysis.Reporter
+		main, cross  int64
+		noHost       int64
+		alsoNoHostBy string
+	}{
+		"AutoAll":             {"", all, analysis.Source, 7, 8, 0, ""},
+		"AutoSource":          {"", only("source"), analysis.Source, 7, 0, 0, ""},
+		"AutoAmbient":         {"", only("waypoint", "destination"), analysis.Waypoint, 6, 8, 0, ""},
+		"AutoNoClient":        {"", only("destination"), analysis.Destination, 8, 0, 0, ""},
+		"AutoNone":            {"", nil, analysis.Destination, 0, 0, 0, ""},
+		"AutoNoHostOnly":      {"", only("destination"), analysis.Source, 0, 8, 4, "source"},
+		"Source":              {analysis.Source, all, analysis.Source, 7, 8, 0, ""},
+		"SourceSilent":        {analysis.Source, only("waypoint", "destination"), analysis.Source, 0, 8, 0, ""},
+		"Waypoint":            {analysis.Waypoint, all, analysis.Waypoint, 6, 8, 4, "waypoint"},
+		"Destination":         {analysis.Destination, all, analysis.Destination, 8, 7, 0, "source"},
+		"DestinationAmbient":  {analysis.Destination, only("waypoint", "destination"), analysis.Destination, 8, 6, 0, "waypoint"},
+		"DestinationNoClient": {analysis.Destination, only("destination"), analysis.Destination, 8, 0, 0, ""},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			s := shop
+			s.Reporter = tc.setting
+			p := running()
+			c := newWatching(t, p, s, plain)
+			c.look(t.Context(), tick(0))
+			for r, n := range tc.reports {
+				p.count(tick(1), n, labelReporter, r)
+			}
+			if tc.alsoNoHostBy != "" {
+				p.count(tick(1), 4, labelReporter, tc.alsoNoHostBy, labelWorkload, "unknown", labelNamespace, "unknown", labelCode, "503", labelFlags, "UH")
+			}
+			c.look(t.Context(), tick(1))
+			got, _ := c.Since(t.Context(), microAPI, tick(0))
+			want := analysis.Sample{From: tick(0), To: tick(1), Newest: got.Newest, Reporter: tc.want,
+				Candidate: requests(tc.main, 0), Cross: requests(tc.cross, 0), NoHost: tc.noHost}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("-want, +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+// The source's first words repeat what the destination has told already.
+func TestABetterReporterThatComesLaterCountsNothingTwice(t *testing.T) {
+	p := running()
+	c := newWatching(t, p, shop, plain)
+	c.look(t.Context(), tick(0))
+	p.count(tick(1), 10, labelReporter, "destination")
+	c.look(t.Context(), tick(1))
+	p.count(tick(2), 12)
+	p.count(tick(2), 12, labelReporter, "destination")
+	c.look(t.Context(), tick(2))
+	p.count(tick(3), 20)
+	p.count(tick(3), 20, labelReporter, "destination")
+	c.look(t.Context(), tick(3))
+	got := since(t, c, tick(0))
+	if got.Reporter != analysis.Source || got.Candidate.Requests != 18 {
+		t.Errorf("got %+v: 20 requests were sent, and the two of the look in which the reporter changed are nobody's", got)
+	}
+	if got := since(t, c, tick(2)); got.Candidate != requests(8, 0) || got.Cross != requests(8, 0) {
+		t.Errorf("after the change: %+v", got)
 	}
 }
 
 func TestAnotherSubjectBeginsAnew(t *testing.T) {
 	p := running()
 	c := newWatching(t, p, shop, plain)
-	next := Subject{Service: shop.Service, Stable: shop.Candidate, Candidate: "micro-api-v3"}
+	next := Subject{Service: shop.Service, Namespace: shop.Namespace, Stable: shop.Candidate, Candidate: "micro-api-v3"}
 	p.count(tick(0), 10)
 	c.look(t.Context(), tick(0))
 	c.Watch(microAPI, shop) // the same again
@@ -573,7 +697,6 @@ func TestConcurrentUse(t *testing.T) {
 				k := Key{"shop", fmt.Sprint(i, n%3)}
 				c.Watch(k, shop)
 				_, _ = c.Since(t.Context(), microAPI, tick(-1))
-				_, _ = c.Bound(k)
 				c.Unwatch(k)
 				drain(c)
 			}

@@ -105,7 +105,8 @@ func writeVector(w http.ResponseWriter, v model.Vector, warnings []string) {
 
 var (
 	upForm     = regexp.MustCompile(`^count\(up offset (\w+)\)$`)
-	freshForm  = regexp.MustCompile(`^max by \(([\w,]+)\) \(timestamp\((.*)\)\)$`)
+	freshForm  = regexp.MustCompile(`^max by \(([\w,]+)\) \((.*)\)$`)
+	timesForm  = regexp.MustCompile(`^timestamp\((.*)\)$`)
 	boundsForm = regexp.MustCompile(`^count by \(([\w,]+)\) \((.*)\)$`)
 	lastForm   = regexp.MustCompile(`^last_over_time\((.*)\[(\w+)\]\)$`)
 	selectForm = regexp.MustCompile(`^(\w+)\{(.*)\}$`)
@@ -136,9 +137,24 @@ func (p *fakePrometheus) eval(promql string, at time.Time) (model.Vector, error)
 	return v, err
 }
 
-// selection evaluates a selector, or last_over_time of one, to one sample for each series.
+// selection evaluates selectors joined by "or", each as it is or within last_over_time or timestamp, to one sample for each series.
 func (p *fakePrometheus) selection(promql string, at time.Time) ([]fakeSeries, error) {
+	var all []fakeSeries
+	for part := range strings.SplitSeq(promql, " or ") {
+		found, err := p.selector(part, at)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}
+
+func (p *fakePrometheus) selector(promql string, at time.Time) ([]fakeSeries, error) {
 	window := time.Duration(0)
+	if m := timesForm.FindStringSubmatch(promql); m != nil {
+		promql = m[1]
+	}
 	if m := lastForm.FindStringSubmatch(promql); m != nil {
 		d, err := model.ParseDuration(m[2])
 		if err != nil {

@@ -2,13 +2,14 @@ package query
 
 import (
 	"math"
+	"slices"
 
 	"github.com/prometheus/common/model"
 
 	"github.com/sluice-dev/sluice/metrics/analysis"
 )
 
-// look is what Prometheus showed of one service at one time.
+// look is what Prometheus showed of one subject at one time.
 type look struct {
 	requests, durations []point
 	// settled says that Prometheus had been scraping for a while: what it did not show did not exist.
@@ -32,9 +33,9 @@ type ledger struct {
 	looks               int
 	// trusted says that a series missing from the last look did not exist then.
 	trusted bool
-	// bySource says that clients or gateways in the mesh report on this service. It stays, because one failed scrape of the
-	// only gateway must not switch reporters and count the same requests again from the other end.
-	bySource bool
+	// reports are the reporters that were seen. They stay, because one failed scrape of the only gateway must not switch reporters
+	// and count the same requests again from the other end.
+	reports [reporters]bool
 }
 
 // reading is a counter as last seen: one value, or two of one histogram (all requests, and those within the bound).
@@ -43,14 +44,26 @@ type reading struct {
 	look   int
 }
 
-// totals are counts since a ledger began, by reporter and version.
+// totals are counts since a ledger began: by version as the reporter in charge counted them, and the candidate as the other one
+// did.
 type totals struct {
-	versions [reporters][versions]sums
+	versions [versions]sums
+	cross    sums
+	noHost   float64
+}
+
+// rise is what one look adds, by reporter.
+type rise [reporters]struct {
+	versions [versions]sums
 	noHost   float64
 }
 
 // sums are analysis.Counts before rounding.
 type sums struct{ requests, errors, timed, slow float64 }
+
+func (s *sums) add(d sums) {
+	*s = sums{s.requests + d.requests, s.errors + d.errors, s.timed + d.timed, s.slow + d.slow}
+}
 
 // forgetAfter is how many looks a series may be missing before its last value is dropped: an hour, at the usual interval. Every
 // forgetEvery looks there is a search for such series.
@@ -68,45 +81,86 @@ func (l *ledger) take(x look) {
 	if len(x.requests) > 0 {
 		l.looks++ // an empty look tells nothing about which series still exist
 	}
+	was := l.reports
+	var d rise
 	for _, p := range x.requests {
-		l.takeRequests(p)
+		l.takeRequests(p, &d)
 	}
 	for series, h := range histograms(x.durations, l.bound) {
-		l.takeDurations(series, h)
+		l.takeDurations(series, h, &d)
 	}
+	l.count(d, was)
 	l.trusted = l.trusted || x.settled
 	forget(l.requests, l.looks)
 	forget(l.durations, l.looks)
 }
 
-func (l *ledger) takeRequests(p point) {
+func (l *ledger) takeRequests(p point, d *rise) {
 	c, counts := l.subject.classify(p.labels)
 	if !counts {
 		return
 	}
-	l.bySource = l.bySource || c.reporter == source
-	d := l.advance(l.requests, p.series, [2]float64{p.value})[0]
+	l.reports[c.reporter] = true
+	n := l.advance(l.requests, p.series, [2]float64{p.value})[0]
 	if c.noHost {
-		l.sum.noHost += d
+		d[c.reporter].noHost += n
 		return
 	}
-	v := &l.sum.versions[c.reporter][c.version]
-	v.requests += d
+	v := &d[c.reporter].versions[c.version]
+	v.requests += n
 	if c.failed {
-		v.errors += d
+		v.errors += n
 	}
 }
 
-// takeDurations counts a histogram. Answers of 5xx are timed like any other: a version that is slow to fail is slow.
-func (l *ledger) takeDurations(series model.Fingerprint, h histogram) {
+// takeDurations counts a histogram. Only answers are timed: a failure counts as one already, and a version that fails at once must
+// not pass for a fast one.
+func (l *ledger) takeDurations(series model.Fingerprint, h histogram, d *rise) {
 	c, counts := l.subject.classify(h.labels)
-	if !counts || c.noHost || math.IsNaN(h.all) || math.IsNaN(h.within) {
+	if !counts || c.noHost || c.failed || math.IsNaN(h.all) || math.IsNaN(h.within) {
 		return
 	}
-	d := l.advance(l.durations, series, [2]float64{h.all, h.within})
-	v := &l.sum.versions[c.reporter][c.version]
-	v.timed += d[0]
-	v.slow += max(d[0]-d[1], 0)
+	l.reports[c.reporter] = true
+	n := l.advance(l.durations, series, [2]float64{h.all, h.within})
+	v := &d[c.reporter].versions[c.version]
+	v.timed += n[0]
+	v.slow += max(n[0]-n[1], 0)
+}
+
+// count adds what a look found, given which reporters were seen before it. Where the better reporter speaks for the first time, the
+// one before it has told of the same requests, up to a scrape ago: that look counts neither, and none is counted twice.
+func (l *ledger) count(d rise, was [reporters]bool) {
+	before, crossBefore := l.subject.reporters(was)
+	now, cross := l.subject.reporters(l.reports)
+	if now == before || !was[before] {
+		for v := range l.sum.versions {
+			l.sum.versions[v].add(d[now].versions[v])
+		}
+		l.sum.noHost += d[now].noHost
+	}
+	if cross == crossBefore || !was[crossBefore] {
+		l.sum.cross.add(d[cross].versions[candidate])
+	}
+}
+
+// reporters are the one whose counts are taken, and the one they are checked against. Clients and gateways come first where any
+// report, since theirs is one record per user request and they see versions that cannot be reached; a waypoint is as good.
+func (s Subject) reporters(seen [reporters]bool) (one, cross int) {
+	client := source
+	if !seen[source] && seen[waypoint] {
+		client = waypoint
+	}
+	one = slices.Index(reporterNames[:], s.Reporter)
+	if one < 0 {
+		one = destination
+		if seen[client] {
+			one = client
+		}
+	}
+	if one == destination {
+		return destination, client
+	}
+	return one, destination
 }
 
 // advance notes the present values of a series and returns what they add. A histogram is reset as a whole: where one of its
@@ -169,43 +223,40 @@ func histograms(buckets []point, bound float64) map[model.Fingerprint]histogram 
 	return pairs
 }
 
-// reporter is whose counts are taken: those of clients and gateways where any report on the service, since they are one record
-// per user request and see versions that cannot be reached.
+// reporter is whose counts are taken.
 func (l *ledger) reporter() int {
-	if l.bySource {
-		return source
-	}
-	return destination
+	one, _ := l.subject.reporters(l.reports)
+	return one
 }
 
 // sample is what was counted between two sums, by one reporter.
 func sample(from, to totals, reporter int) analysis.Sample {
-	between := func(reporter, version int) analysis.Counts {
-		a, b := from.versions[reporter][version], to.versions[reporter][version]
-		return analysis.Counts{
-			Requests: whole(b.requests - a.requests), Errors: whole(b.errors - a.errors),
-			Timed: whole(b.timed - a.timed), Slow: whole(b.slow - a.slow),
-		}
-	}
+	d := to.minus(from)
 	return analysis.Sample{
 		Reporter:  reporterNames[reporter],
-		Candidate: between(reporter, candidate),
-		Stable:    between(reporter, stable),
-		Cross:     between(reporters-1-reporter, candidate),
-		NoHost:    whole(to.noHost - from.noHost),
+		Candidate: d.versions[candidate].counts(),
+		Stable:    d.versions[stable].counts(),
+		Cross:     d.cross.counts(),
+		NoHost:    whole(d.noHost),
 	}
 }
 
 // minus is what was counted since before.
 func (t totals) minus(before totals) totals {
-	for r := range t.versions {
-		for v := range t.versions[r] {
-			a, b := &t.versions[r][v], before.versions[r][v]
-			*a = sums{a.requests - b.requests, a.errors - b.errors, a.timed - b.timed, a.slow - b.slow}
-		}
+	for v := range t.versions {
+		t.versions[v] = t.versions[v].minus(before.versions[v])
 	}
+	t.cross = t.cross.minus(before.cross)
 	t.noHost -= before.noHost
 	return t
+}
+
+func (s sums) minus(b sums) sums {
+	return sums{s.requests - b.requests, s.errors - b.errors, s.timed - b.timed, s.slow - b.slow}
+}
+
+func (s sums) counts() analysis.Counts {
+	return analysis.Counts{Requests: whole(s.requests), Errors: whole(s.errors), Timed: whole(s.timed), Slow: whole(s.slow)}
 }
 
 func whole(v float64) int64 { return int64(math.Round(min(v, maxCount))) }

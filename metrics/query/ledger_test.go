@@ -18,7 +18,7 @@ func (r reads) look(settled bool) look {
 		v = append(v, &model.Sample{Metric: labels("pod", pod), Value: model.SampleValue(value)})
 	}
 	p, _ := points(v)
-	return look{requests: p[shop.Service], settled: settled}
+	return look{requests: p[ownerOf(labels())], settled: settled}
 }
 
 func TestLedgerCounts(t *testing.T) {
@@ -60,7 +60,7 @@ func hist(all, within float64, le string) look {
 		{Metric: labels("le", "+Inf"), Value: model.SampleValue(all)},
 		{Metric: labels("le", le), Value: model.SampleValue(within)},
 	})
-	return look{durations: p[shop.Service], settled: true}
+	return look{durations: p[ownerOf(labels())], settled: true}
 }
 
 func TestLedgerTimesRequests(t *testing.T) {

@@ -18,16 +18,21 @@ type target struct {
 	bound   float64
 }
 
-// sight is what one grouped look showed, by service.
+// sight is what one grouped look showed, by whose it is.
 type sight struct {
-	requests, durations map[string][]point
-	// bounds are those chosen for the targets, in their order; 0 while no histogram has one that is large enough.
+	requests, durations map[owner][]point
+	// bounds are those chosen for the targets, in their order; 0 while there is no histogram.
 	bounds []float64
 }
 
-// at returns what a ledger of one service needs.
-func (s sight) at(service string, settled bool) look {
-	return look{s.requests[service], s.durations[service], settled}
+// of returns what a ledger of the subject needs.
+func (s sight) of(subject Subject, settled bool) look {
+	x := look{settled: settled}
+	for _, o := range subject.owners() {
+		x.requests = append(x.requests, s.requests[o]...)
+		x.durations = append(x.durations, s.durations[o]...)
+	}
+	return x
 }
 
 // see looks at all targets at one time: one query per metric. With memory it sees the last values of series that are missing
@@ -35,14 +40,15 @@ func (s sight) at(service string, settled bool) look {
 func (c *Collector) see(ctx context.Context, targets []target, at time.Time, memory bool) (sight, error) {
 	var s sight
 	var err error
-	promql := c.remembering(selectionOf(subjectsOf(targets)).requests(), memory)
+	read := c.remembering(memory)
+	promql := selectionOf(subjectsOf(targets)).requests(read)
 	if s.requests, err = c.points(ctx, kindRequests, promql, at); err != nil {
 		return sight{}, err
 	}
 	if s.bounds, err = c.chooseBounds(ctx, targets, at); err != nil {
 		return sight{}, err
 	}
-	s.durations, err = c.durations(ctx, subjectsOf(targets), s.bounds, at, memory)
+	s.durations, err = c.durations(ctx, subjectsOf(targets), s.bounds, at, read)
 	return s, err
 }
 
@@ -54,16 +60,16 @@ func subjectsOf(targets []target) []Subject {
 	return subjects
 }
 
-// remembering has a selector see the last values within Memory.
-func (c *Collector) remembering(selector string, memory bool) string {
+// remembering reads the last values within Memory, or those of the moment.
+func (c *Collector) remembering(memory bool) read {
 	if memory {
-		return lastOf(selector, c.options.Memory)
+		return lastWithin(c.options.Memory)
 	}
-	return selector
+	return asIs
 }
 
 // durations asks for the buckets of the subjects that have a bound.
-func (c *Collector) durations(ctx context.Context, subjects []Subject, bounds []float64, at time.Time, memory bool) (map[string][]point, error) {
+func (c *Collector) durations(ctx context.Context, subjects []Subject, bounds []float64, at time.Time, read read) (map[owner][]point, error) {
 	var timed []Subject
 	var chosen []float64
 	for i, b := range bounds {
@@ -74,10 +80,10 @@ func (c *Collector) durations(ctx context.Context, subjects []Subject, bounds []
 	if len(timed) == 0 {
 		return nil, nil
 	}
-	return c.points(ctx, kindDurations, c.remembering(selectionOf(timed).durations(chosen), memory), at)
+	return c.points(ctx, kindDurations, selectionOf(timed).durations(chosen, read), at)
 }
 
-// chooseBounds returns the bound of each target: the one it has, or the smallest that exists and is not below SlowAbove.
+// chooseBounds returns the bound of each target: the one it has, or the one of those that exist that is next to SlowAbove.
 func (c *Collector) chooseBounds(ctx context.Context, targets []target, at time.Time) ([]float64, error) {
 	bounds := make([]float64, len(targets))
 	var unknown []Subject
@@ -96,58 +102,94 @@ func (c *Collector) chooseBounds(ctx context.Context, targets []target, at time.
 	}
 	for i, t := range targets {
 		if t.subject.SlowAbove > 0 && t.bound == 0 {
-			bounds[i] = notBelow(existing[t.subject.Service], t.subject.SlowAbove)
+			bounds[i] = nextTo(existing.of(t.subject), t.subject.SlowAbove)
 		}
 	}
 	return bounds, nil
 }
 
-// existingBounds lists the finite bounds, in milliseconds, of the services' histograms.
-func (c *Collector) existingBounds(ctx context.Context, subjects []Subject, at time.Time) (map[string][]float64, error) {
+// bounds are the finite bounds of histograms, in milliseconds, by whose they are.
+type bounds map[owner][]float64
+
+func (b bounds) of(s Subject) []float64 {
+	var all []float64
+	for _, o := range s.owners() {
+		all = append(all, b[o]...)
+	}
+	return all
+}
+
+// existingBounds lists the bounds of the subjects' histograms.
+func (c *Collector) existingBounds(ctx context.Context, subjects []Subject, at time.Time) (bounds, error) {
 	v, err := c.query(ctx, kindBounds, selectionOf(subjects).bounds(c.options.Memory), at)
 	if err != nil {
 		return nil, err
 	}
-	bounds := map[string][]float64{}
+	found := bounds{}
 	for _, s := range v {
 		b := parseBound(string(s.Metric[model.BucketLabel]))
 		if b > 0 && !math.IsInf(b, 1) {
-			service := string(s.Metric[labelService])
-			bounds[service] = append(bounds[service], b)
+			o := ownerOf(s.Metric)
+			found[o] = append(found[o], b)
 		}
 	}
-	return bounds, nil
+	return found, nil
 }
 
-// notBelow is the smallest bound that is not below d; 0 where there is none.
-func notBelow(bounds []float64, d time.Duration) float64 {
-	slices.Sort(bounds)
-	i, _ := slices.BinarySearch(bounds, milliseconds(d))
-	if i == len(bounds) {
+// nextTo is the smallest bound that is not below d or, where d lies above all of them, the largest: a version that is held to too
+// small a bound is still compared with the other one, and a version that is held to none is not. It is 0 where there is none.
+func nextTo(bounds []float64, d time.Duration) float64 {
+	if len(bounds) == 0 {
 		return 0
 	}
-	return bounds[i]
+	slices.Sort(bounds)
+	i, _ := slices.BinarySearch(bounds, milliseconds(d))
+	return bounds[min(i, len(bounds)-1)]
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// newest is the time of the youngest sample of each service and reporter.
-func (c *Collector) newest(ctx context.Context, targets []target, at time.Time) (map[string][reporters]time.Time, error) {
+func duration(milliseconds float64) time.Duration {
+	return time.Duration(math.Round(milliseconds * float64(time.Millisecond)))
+}
+
+// sampled are the times of the youngest sample of each owner, by reporter.
+type sampled map[owner][reporters]time.Time
+
+// of is the youngest of the subject's.
+func (a sampled) of(s Subject) (newest [reporters]time.Time) {
+	for _, o := range s.owners() {
+		for r, t := range a[o] {
+			newest[r] = later(newest[r], t)
+		}
+	}
+	return newest
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// newest asks for the time of the youngest sample of everything the targets count.
+func (c *Collector) newest(ctx context.Context, targets []target, at time.Time) (sampled, error) {
 	v, err := c.query(ctx, kindFreshness, selectionOf(subjectsOf(targets)).freshness(), at)
 	if err != nil {
 		return nil, err
 	}
-	newest := map[string][reporters]time.Time{}
+	newest := sampled{}
 	for _, s := range v {
 		r := slices.Index(reporterNames[:], analysis.Reporter(s.Metric[labelReporter]))
 		seconds := float64(s.Value)
 		if r < 0 || !(seconds > 0 && seconds < 1e11) { // not a time
 			continue
 		}
-		service := string(s.Metric[labelService])
-		times := newest[service]
-		times[r] = time.UnixMilli(int64(math.Round(seconds * 1000))).UTC()
-		newest[service] = times
+		o := ownerOf(s.Metric)
+		youngest := newest[o]
+		youngest[r] = later(youngest[r], time.UnixMilli(int64(math.Round(seconds*1000))).UTC())
+		newest[o] = youngest
 	}
 	return newest, nil
 }
@@ -160,7 +202,7 @@ func (c *Collector) settled(ctx context.Context, at time.Time) (bool, error) {
 }
 
 // points asks for counters.
-func (c *Collector) points(ctx context.Context, kind, promql string, at time.Time) (map[string][]point, error) {
+func (c *Collector) points(ctx context.Context, kind, promql string, at time.Time) (map[owner][]point, error) {
 	v, err := c.query(ctx, kind, promql, at)
 	if err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ const (
 	labelReporter   = "reporter"
 	labelService    = "destination_service"
 	labelWorkload   = "destination_workload"
+	labelNamespace  = "destination_workload_namespace"
 	labelProtocol   = "request_protocol"
 	labelCode       = "response_code"
 	labelGRPCStatus = "grpc_response_status"
@@ -39,22 +40,23 @@ const (
 
 // selection is the part of the mesh that one grouped query asks for.
 type selection struct {
-	services, workloads []string
+	services, workloads, namespaces []string
 }
 
 // selectionOf groups subjects into one selection, sorted, so that the same subjects always make the same query.
 func selectionOf(subjects []Subject) selection {
 	var s selection
 	for _, x := range subjects {
-		s.services = append(s.services, x.Service)
+		if x.Service != "" {
+			s.services = append(s.services, x.Service)
+		}
 		for _, w := range []string{x.Stable, x.Candidate} {
 			if w != "" {
-				s.workloads = append(s.workloads, w)
+				s.workloads, s.namespaces = append(s.workloads, w), append(s.namespaces, x.Namespace)
 			}
 		}
 	}
-	s.workloads = append(s.workloads, unknownWorkload)
-	s.services, s.workloads = distinct(s.services), distinct(s.workloads)
+	s.services, s.workloads, s.namespaces = distinct(s.services), distinct(s.workloads), distinct(s.namespaces)
 	return s
 }
 
@@ -63,34 +65,63 @@ func distinct(v []string) []string {
 	return slices.Compact(v)
 }
 
-// matchers selects both reporters, every version of the selection, and what no version can be blamed for. It is one vector
-// for all questions: PromQL aggregates nothing here, because a counter's reset is only seen series by series.
-func (s selection) matchers() string {
+// versions matches every version of the selection, through whatever Service it is reached: a second Service over the same pods
+// names another destination_service. Which of these workloads lies in which of these namespaces is told apart afterwards.
+func (s selection) versions() string {
 	return fmt.Sprintf("%s=~%s,%s=~%s,%s=~%s",
-		labelReporter, anyOf([]string{"destination", "source"}), labelService, anyOf(s.services), labelWorkload, anyOf(s.workloads))
+		labelReporter, anyReporter, labelWorkload, anyOf(s.workloads), labelNamespace, anyOf(s.namespaces))
 }
 
-func (s selection) requests() string { return metricRequests + "{" + s.matchers() + "}" }
-
-// durations selects the buckets at the bounds asked for and the bucket of all requests.
-func (s selection) durations(bounds []float64) string {
-	return fmt.Sprintf("%s{%s,le=~%s}", metricDurations, s.matchers(), anyOf(spellings(bounds)))
+// nobody matches what no version can be blamed for: requests to the named services for which no host was chosen.
+func (s selection) nobody() string {
+	return fmt.Sprintf("%s=~%s,%s=~%s,%s=~%s",
+		labelReporter, anyReporter, labelService, anyOf(s.services), labelWorkload, anyOf([]string{unknownWorkload}))
 }
 
-// freshness is the time of the newest sample behind requests(), by service and reporter.
+// anyReporter matches all three. It is one vector for all questions: PromQL aggregates nothing here, because a counter's reset is
+// only seen series by series.
+var anyReporter = anyOf(reporterLabels())
+
+// read is how a selector's series are read: as they are, by their last value, or by their times.
+type read func(selector string) string
+
+func asIs(selector string) string { return selector }
+
+func times(selector string) string { return "timestamp(" + selector + ")" }
+
+// requests reads the counters of both kinds. No series is of both.
+func (s selection) requests(read read) string {
+	var parts []string
+	if len(s.workloads) > 0 {
+		parts = append(parts, read(metricRequests+"{"+s.versions()+"}"))
+	}
+	if len(s.services) > 0 {
+		parts = append(parts, read(metricRequests+"{"+s.nobody()+"}"))
+	}
+	return strings.Join(parts, " or ")
+}
+
+// durations reads the versions' buckets at the bounds asked for and the bucket of all requests.
+func (s selection) durations(bounds []float64, read read) string {
+	return read(fmt.Sprintf("%s{%s,le=~%s}", metricDurations, s.versions(), anyOf(spellings(bounds))))
+}
+
+// freshness is the time of the newest sample behind requests(), by what it is of and reporter.
 func (s selection) freshness() string {
-	return fmt.Sprintf("max by (%s,%s) (timestamp(%s))", labelService, labelReporter, s.requests())
+	return fmt.Sprintf("max by (%s,%s,%s,%s) (%s)", labelService, labelWorkload, labelNamespace, labelReporter, s.requests(times))
 }
 
-// bounds lists the histogram bounds that exist, by service.
+// bounds lists the histogram bounds that exist, by workload.
 func (s selection) bounds(memory time.Duration) string {
-	return fmt.Sprintf("count by (%s,le) (%s)", labelService, lastOf(metricDurations+"{"+s.matchers()+"}", memory))
+	return fmt.Sprintf("count by (%s,%s,le) (%s)", labelWorkload, labelNamespace, lastWithin(memory)(metricDurations+"{"+s.versions()+"}"))
 }
 
-// lastOf selects the last value of every series within the window. A failed scrape marks all series of its target stale, so
+// lastWithin reads the last value of every series within the window. A failed scrape marks all series of its target stale, so
 // that an instant selector misses them for as long as it fails; last_over_time does not see stale markers.
-func lastOf(selector string, window time.Duration) string {
-	return fmt.Sprintf("last_over_time(%s[%s])", selector, model.Duration(window))
+func lastWithin(window time.Duration) read {
+	return func(selector string) string {
+		return fmt.Sprintf("last_over_time(%s[%s])", selector, model.Duration(window))
+	}
 }
 
 // upBefore asks whether Prometheus has been scraping anything for at least that long.

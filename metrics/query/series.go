@@ -24,9 +24,24 @@ type point struct {
 // maxCount is the largest number up to which a float64 counts without gaps.
 const maxCount = 1 << 53
 
-// points sorts a vector by service. Values that no counter has are left out and counted.
-func points(v model.Vector) (byService map[string][]point, skipped int) {
-	byService = map[string][]point{}
+// owner is whose requests a series counts: those of a workload or, where no host was chosen, those to a service.
+type owner struct{ namespace, workload, service string }
+
+func ownerOf(m model.Metric) owner {
+	if m[labelWorkload] == unknownWorkload {
+		return owner{service: string(m[labelService])}
+	}
+	return owner{namespace: string(m[labelNamespace]), workload: string(m[labelWorkload])}
+}
+
+// owners are those whose series count for the subject.
+func (s Subject) owners() []owner {
+	return []owner{{namespace: s.Namespace, workload: s.Stable}, {namespace: s.Namespace, workload: s.Candidate}, {service: s.Service}}
+}
+
+// points sorts a vector by owner. Values that no counter has are left out and counted.
+func points(v model.Vector) (byOwner map[owner][]point, skipped int) {
+	byOwner = map[owner][]point{}
 	for _, s := range v {
 		p := point{labels: s.Metric, value: float64(s.Value)}
 		le, isBucket := s.Metric[model.BucketLabel]
@@ -40,10 +55,10 @@ func points(v model.Vector) (byService map[string][]point, skipped int) {
 			continue
 		}
 		p.series = p.labels.Fingerprint()
-		service := string(s.Metric[labelService])
-		byService[service] = append(byService[service], p)
+		o := ownerOf(s.Metric)
+		byOwner[o] = append(byOwner[o], p)
 	}
-	return byService, skipped
+	return byOwner, skipped
 }
 
 // parseBound reads a bucket's bound as a number, so that "500", "500.0" and "5e+02" are one; NaN where it is none.
@@ -65,12 +80,21 @@ const (
 
 const (
 	source = iota
+	waypoint
 	destination
 	reporters
 )
 
-// reporterNames are the values of Istio's label reporter. Its third, waypoint, belongs to ambient meshes.
-var reporterNames = [reporters]analysis.Reporter{source: analysis.Source, destination: analysis.Destination}
+// reporterNames are the values of Istio's label reporter.
+var reporterNames = [reporters]analysis.Reporter{source: analysis.Source, waypoint: analysis.Waypoint, destination: analysis.Destination}
+
+func reporterLabels() []string {
+	labels := make([]string, 0, reporters)
+	for _, name := range reporterNames {
+		labels = append(labels, string(name))
+	}
+	return distinct(labels)
+}
 
 // class is what a series says of a subject's requests.
 type class struct {
@@ -78,24 +102,28 @@ type class struct {
 	failed, noHost    bool
 }
 
-// classify reads a series' labels. It is false for series that count for nothing: another service's, another version's, and
-// requests that the client gave up.
+// classify reads a series' labels. It is false for series that count for nothing: another version's, another service's failures
+// without a host, and requests that the client gave up.
 func (s Subject) classify(m model.Metric) (class, bool) {
 	c := class{
 		reporter: slices.Index(reporterNames[:], analysis.Reporter(m[labelReporter])),
-		version:  s.version(string(m[labelWorkload])),
+		version:  s.version(m),
 		failed:   failed(m),
 	}
-	if c.reporter < 0 || string(m[labelService]) != s.Service || abandoned(m) {
+	if c.reporter < 0 || abandoned(m) {
 		return class{}, false
 	}
-	// A failure that is known to be a version's is that version's, whatever its flags.
-	c.noHost = c.version == noVersion && c.reporter == source && flagged(m, "UH", "NC", "NR", "UO")
+	// A failure that is known to be a version's is that version's, whatever its flags. A server always has a host.
+	c.noHost = c.version == noVersion && c.reporter != destination && s.toNobody(m)
 	return c, c.version != noVersion || c.noHost
 }
 
-func (s Subject) version(workload string) int {
-	switch workload {
+// version tells versions by workload and namespace, whatever Service the request was for.
+func (s Subject) version(m model.Metric) int {
+	if string(m[labelNamespace]) != s.Namespace {
+		return noVersion
+	}
+	switch string(m[labelWorkload]) {
 	case "":
 		return noVersion
 	case s.Stable:
@@ -104,6 +132,11 @@ func (s Subject) version(workload string) int {
 		return candidate
 	}
 	return noVersion
+}
+
+// toNobody is a request to the service for which no host was chosen.
+func (s Subject) toNobody(m model.Metric) bool {
+	return m[labelWorkload] == unknownWorkload && string(m[labelService]) == s.Service && flagged(m, "UH", "NC", "NR", "UO")
 }
 
 // abandoned is a request whose client went away before there was an answer: Envoy records code 0 with the flag DC (downstream

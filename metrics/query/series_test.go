@@ -12,7 +12,7 @@ import (
 func labels(changes ...string) model.Metric {
 	m := model.Metric{
 		"__name__": metricRequests, labelReporter: "source", labelService: model.LabelValue(shop.Service),
-		labelWorkload: model.LabelValue(shop.Candidate), labelProtocol: "http", labelCode: "200", labelFlags: "-", labelGRPCStatus: "",
+		labelWorkload: model.LabelValue(shop.Candidate), labelNamespace: model.LabelValue(shop.Namespace), labelProtocol: "http", labelCode: "200", labelFlags: "-", labelGRPCStatus: "",
 	}
 	for i := 0; i < len(changes); i += 2 {
 		m[model.LabelName(changes[i])] = model.LabelValue(changes[i+1])
@@ -54,8 +54,13 @@ func TestClassify(t *testing.T) {
 		"NoHostByServer":  {"a server always has a host", labels(labelReporter, "destination", labelWorkload, "unknown", labelFlags, "UH"), none},
 		"UnknownWorkload": {"nobody's, without such a flag", labels(labelWorkload, "unknown"), none},
 		"OtherWorkload":   {"a retired version", labels(labelWorkload, "micro-api-v0"), none},
-		"OtherService":    {"another service", labels(labelService, "cart.shop.svc.cluster.local"), none},
-		"Waypoint":        {"ambient is not read", labels(labelReporter, "waypoint"), none},
+		"SecondService":   {"the same pods through another Service", labels(labelService, "all.shop.svc.cluster.local"), want{class{source, candidate, false, false}, true}},
+		"OtherNamespace":  {"a workload of the same name elsewhere", labels(labelNamespace, "till"), none},
+		"NoHostElsewhere": {"another service's failures are not ours", labels(labelService, "all.shop.svc.cluster.local", labelWorkload, "unknown", labelNamespace, "unknown", labelCode, "503", labelFlags, "UH"), none},
+		"NoHostOfAnother": {"of a workload that is known, but is no version", labels(labelWorkload, "cart-v1", labelCode, "503", labelFlags, "UO"), none},
+		"Waypoint":        {"ambient", labels(labelReporter, "waypoint"), want{class{waypoint, candidate, false, false}, true}},
+		"WaypointNoHost":  {"ambient", labels(labelReporter, "waypoint", labelWorkload, "unknown", labelNamespace, "unknown", labelCode, "503", labelFlags, "NC"), want{class{waypoint, noVersion, true, true}, true}},
+		"OtherReporter":   {"none that Istio has", labels(labelReporter, "ztunnel"), none},
 		"NoLabels":        {"nothing at all", model.Metric{}, none},
 	}
 	for name, tc := range cases {
@@ -71,7 +76,7 @@ func TestClassify(t *testing.T) {
 }
 
 func TestEmptyVersionNeverMatches(t *testing.T) {
-	s := Subject{Service: shop.Service, Stable: shop.Stable}
+	s := Subject{Service: shop.Service, Namespace: shop.Namespace, Stable: shop.Stable}
 	if _, counts := s.classify(labels(labelWorkload, "")); counts {
 		t.Error("a series without a workload was counted for a subject without a candidate")
 	}
@@ -84,8 +89,8 @@ func TestPointsLeaveOutWhatIsNoCount(t *testing.T) {
 	}
 	v = append(v, &model.Sample{Metric: labels("le", "many"), Value: 1})
 	got, skipped := points(v)
-	if len(got[shop.Service]) != 2 || skipped != 6 {
-		t.Errorf("%d points, %d skipped", len(got[shop.Service]), skipped)
+	if n := len(got[ownerOf(labels())]); n != 2 || skipped != 6 {
+		t.Errorf("%d points, %d skipped", n, skipped)
 	}
 }
 
@@ -95,7 +100,7 @@ func TestBucketsOfOneHistogramShareASeries(t *testing.T) {
 		{Metric: labels("le", "+Inf"), Value: 5}, {Metric: labels("le", "+Inf", "pod", "b"), Value: 7},
 	}
 	got, _ := points(v)
-	pairs := histograms(got[shop.Service], 500)
+	pairs := histograms(got[ownerOf(labels())], 500)
 	if len(pairs) != 2 {
 		t.Fatalf("%d histograms, want 2", len(pairs))
 	}

@@ -56,9 +56,8 @@ func (c *Collector) lookAt(ctx context.Context, b batch, at time.Time, settled b
 		if c.watches[b.keys[i]] != w {
 			continue // no longer watched, or for another subject
 		}
-		service := w.ledger.subject.Service
 		w.ledger.bound = s.bounds[i]
-		if w.keep(at, s.at(service, settled), newest[service], c.options.Keep) {
+		if w.keep(at, s.of(w.ledger.subject, settled), newest.of(w.ledger.subject), c.options.Keep) {
 			w.owed = true
 		}
 		if w.fail(w.judge(at, c.options.MaxAge, c.client.Address())) {

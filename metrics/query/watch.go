@@ -33,9 +33,7 @@ func (w *watch) keep(at time.Time, x look, newest [reporters]time.Time, limit in
 	first, sum, was := len(w.entries) == 0, w.ledger.sum, w.newest
 	w.ledger.take(x)
 	for r, t := range newest {
-		if t.After(w.newest[r]) {
-			w.newest[r] = t
-		}
+		w.newest[r] = later(w.newest[r], t)
 	}
 	w.insert(entry{at, w.ledger.sum}, limit)
 	return first || sum != w.ledger.sum || was != w.newest
@@ -114,7 +112,7 @@ type request struct {
 
 func (r request) sample(before totals) analysis.Sample {
 	x := sample(before, r.to.sum, r.by)
-	x.From, x.To, x.Newest = r.from, r.to.at, r.newest
+	x.From, x.To, x.Newest, x.SlowAbove = r.from, r.to.at, r.newest, duration(r.target.bound)
 	return x
 }
 
@@ -182,7 +180,7 @@ func (c *Collector) readBack(ctx context.Context, t target, from, to time.Time) 
 		if err != nil {
 			return totals{}, fmt.Errorf("reading back from %s: %w", from.Format(time.RFC3339Nano), err)
 		}
-		l.take(s.at(t.subject.Service, settled))
+		l.take(s.of(t.subject, settled))
 		if !at.Before(to) {
 			return l.sum, nil
 		}
