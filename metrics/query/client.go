@@ -15,13 +15,21 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// maxAnswer bounds one answer of Prometheus: about 100000 series with all of Istio's labels.
-const maxAnswer = 128 << 20
+// maxAnswer bounds one answer of Prometheus: about 100000 series with all of Istio's labels. maxRange bounds the answer to a range
+// query, whose values take more room here than there: about 4000 series for an hour.
+const (
+	maxAnswer = 128 << 20
+	maxRange  = 32 << 20
+)
+
+// errTooLarge is an answer beyond these.
+var errTooLarge = errors.New("the answer is too large")
 
 // Client is the part of the Prometheus HTTP API that Sluice uses.
 type Client struct {
 	address string
-	api     prometheus.API
+	// api answers at one time, ranges over a range.
+	api, ranges prometheus.API
 }
 
 // NewClient returns a client for the Prometheus at address, such as "http://prometheus.istio-system:9090". The transport adds
@@ -37,11 +45,15 @@ func NewClient(address string, transport http.RoundTripper) (*Client, error) {
 	if transport == nil {
 		transport = api.DefaultRoundTripper
 	}
-	c, err := api.NewClient(api.Config{Address: address, RoundTripper: bounded{transport}})
-	if err != nil {
-		return nil, fmt.Errorf("address of Prometheus %q: %w", u.Redacted(), err)
+	c := &Client{address: u.Redacted()}
+	for limit, to := range map[int64]*prometheus.API{maxAnswer: &c.api, maxRange: &c.ranges} {
+		bounded, err := api.NewClient(api.Config{Address: address, RoundTripper: bounded{transport, limit}})
+		if err != nil {
+			return nil, fmt.Errorf("address of Prometheus %q: %w", u.Redacted(), err)
+		}
+		*to = prometheus.NewAPI(bounded)
 	}
-	return &Client{address: u.Redacted(), api: prometheus.NewAPI(c)}, nil
+	return c, nil
 }
 
 // Address is where the Prometheus is, without a password.
@@ -49,33 +61,40 @@ func (c *Client) Address() string { return c.address }
 
 // vector evaluates promql at one time. Its errors name the address and the kind of the query.
 func (c *Client) vector(ctx context.Context, kind, promql string, at time.Time) (model.Vector, error) {
-	value, warnings, err := c.ask(ctx, promql, at)
+	value, warnings, _, err := c.api.Query(ctx, promql, at)
+	return answer[model.Vector](c, kind, value, warnings, err)
+}
+
+// matrix evaluates promql over a span.
+func (c *Client) matrix(ctx context.Context, kind, promql string, over span) (model.Matrix, error) {
+	value, warnings, _, err := c.ranges.QueryRange(ctx, promql, prometheus.Range{Start: over.from, End: over.to, Step: over.step})
+	return answer[model.Matrix](c, kind, value, warnings, err)
+}
+
+// answer is the value, where it is what was asked for, and whole.
+func answer[V model.Value](c *Client, kind string, value model.Value, warnings []string, err error) (V, error) {
+	var none V
 	if err != nil {
-		return nil, fmt.Errorf("asking Prometheus at %s: %s query: %w", c.address, kind, err)
+		return none, fmt.Errorf("asking Prometheus at %s: %s query: %w: %w", c.address, kind, classOf(err), err)
 	}
 	// A server that fans out (Thanos, Mimir) warns where a store did not answer. The missing series would look like new ones
 	// when they come back.
 	if len(warnings) > 0 {
-		return nil, fmt.Errorf("asking Prometheus at %s: %s query: answered only in part: %s: %w",
+		return none, fmt.Errorf("asking Prometheus at %s: %s query: answered only in part: %s: %w",
 			c.address, kind, strings.Join(warnings, "; "), ErrUnreachable)
 	}
-	v, ok := value.(model.Vector)
+	v, ok := value.(V)
 	if !ok {
-		return nil, fmt.Errorf("asking Prometheus at %s: %s query: answered with no vector but %T: %w", c.address, kind, value, ErrUnreachable)
+		return none, fmt.Errorf("asking Prometheus at %s: %s query: answered with no %T but %T: %w", c.address, kind, none, value, ErrUnreachable)
 	}
 	return v, nil
 }
 
-func (c *Client) ask(ctx context.Context, promql string, at time.Time) (model.Value, []string, error) {
-	value, warnings, _, err := c.api.Query(ctx, promql, at)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", classOf(err), err)
-	}
-	return value, warnings, nil
-}
-
 // classOf tells a Prometheus that does not answer from one that refuses.
 func classOf(err error) error {
+	if errors.Is(err, errTooLarge) {
+		return ErrRefused
+	}
 	var answer *prometheus.Error
 	if !errors.As(err, &answer) {
 		return ErrUnreachable
@@ -87,17 +106,31 @@ func classOf(err error) error {
 	return ErrUnreachable
 }
 
-// bounded is a transport whose answers end at maxAnswer.
-type bounded struct{ http.RoundTripper }
+// bounded is a transport whose answers end at a limit.
+type bounded struct {
+	http.RoundTripper
+	limit int64
+}
 
 func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := b.RoundTripper.RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(resp.Body, maxAnswer), resp.Body}
+	resp.Body = &limited{resp.Body, b.limit}
 	return resp, nil
+}
+
+// limited is a body that fails where it goes on beyond its limit.
+type limited struct {
+	io.ReadCloser
+	left int64
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	n, err := l.ReadCloser.Read(p)
+	if l.left -= int64(n); l.left < 0 {
+		return 0, errTooLarge
+	}
+	return n, err
 }

@@ -198,7 +198,7 @@ func TestErrors(t *testing.T) {
 		"Scalar":      {body(`{"status":"success","data":{"resultType":"scalar","result":[1,"2"]}}`), ErrUnreachable},
 		"TooMuch":     {body(`{"status":"error","errorType":"execution","error":"too many samples"}`), ErrRefused},
 		"InPart": {func(w http.ResponseWriter, _ *http.Request) bool {
-			writeVector(w, model.Vector{}, []string{"store-2 did not answer"})
+			writeValue(w, model.Vector{}, []string{"store-2 did not answer"})
 			return true
 		}, ErrUnreachable},
 	}

@@ -3,6 +3,7 @@ package query
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -81,25 +82,60 @@ func (p *fakePrometheus) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if answer != nil && answer(w, r) {
 		return
 	}
-	seconds, err := strconv.ParseFloat(r.Form.Get("time"), 64)
-	if err != nil || r.URL.Path != "/api/v1/query" {
-		http.Error(w, "no time", http.StatusBadRequest)
-		return
+	var v model.Value
+	var err error
+	switch r.URL.Path {
+	case "/api/v1/query":
+		v, err = p.eval(r.Form.Get("query"), timeOf(r, "time"))
+	case "/api/v1/query_range":
+		v, err = p.evalRange(r)
+	default:
+		err = fmt.Errorf("the fake does not know %s", r.URL.Path)
 	}
-	at := time.UnixMilli(int64(seconds*1000 + 0.5)).UTC()
-	v, err := p.eval(r.Form.Get("query"), at)
 	if err != nil {
 		w.WriteHeader(http.StatusBadRequest)
 		_, _ = fmt.Fprintf(w, `{"status":"error","errorType":"bad_data","error":%q}`, err)
 		return
 	}
-	writeVector(w, v, nil)
+	writeValue(w, v, nil)
 }
 
-func writeVector(w http.ResponseWriter, v model.Vector, warnings []string) {
+func timeOf(r *http.Request, key string) time.Time {
+	seconds, err := strconv.ParseFloat(r.Form.Get(key), 64)
+	if err != nil {
+		panic(fmt.Sprintf("%s=%q is no time", key, r.Form.Get(key)))
+	}
+	return time.UnixMilli(int64(seconds*1000 + 0.5)).UTC()
+}
+
+// evalRange evaluates instant queries one after the other, as a server does.
+func (p *fakePrometheus) evalRange(r *http.Request) (model.Matrix, error) {
+	step, err := strconv.ParseFloat(r.Form.Get("step"), 64)
+	if err != nil {
+		return nil, err
+	}
+	all := map[model.Fingerprint]*model.SampleStream{}
+	for at := timeOf(r, "start"); !at.After(timeOf(r, "end")); at = at.Add(time.Duration(step * float64(time.Second))) {
+		v, err := p.eval(r.Form.Get("query"), at)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range v {
+			stream := all[s.Metric.Fingerprint()]
+			if stream == nil {
+				stream = &model.SampleStream{Metric: s.Metric}
+				all[s.Metric.Fingerprint()] = stream
+			}
+			stream.Values = append(stream.Values, model.SamplePair{Timestamp: s.Timestamp, Value: s.Value})
+		}
+	}
+	return slices.Collect(maps.Values(all)), nil
+}
+
+func writeValue(w http.ResponseWriter, v model.Value, warnings []string) {
 	_ = json.NewEncoder(w).Encode(map[string]any{
 		"status": "success", "warnings": warnings,
-		"data": map[string]any{"resultType": "vector", "result": v},
+		"data": map[string]any{"resultType": v.Type().String(), "result": v},
 	})
 }
 

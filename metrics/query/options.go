@@ -22,6 +22,12 @@ type Options struct {
 	Keep int
 	// Chunk is how many subjects one query asks for. Default 50.
 	Chunk int
+	// History is how far back Collector.History goes. Default 1h.
+	History time.Duration
+	// Scrape is how far apart its samples are: Prometheus' scrape interval. Default 15s.
+	Scrape time.Duration
+	// HistoryTimeout bounds each of its queries, which read an hour at once. Default 15s.
+	HistoryTimeout time.Duration
 	// Observer hears of every query. Default: nobody.
 	Observer Observer
 }
@@ -41,6 +47,9 @@ func (o Options) withDefaults() Options {
 	fill(&o.MaxAge, time.Minute)
 	fill(&o.Memory, 15*time.Minute)
 	fill(&o.Keep, 360)
+	fill(&o.History, time.Hour)
+	fill(&o.Scrape, 15*time.Second)
+	fill(&o.HistoryTimeout, 15*time.Second)
 	fill(&o.Chunk, 50)
 	o.Timeout = min(o.Timeout, o.Interval)
 	switch {

@@ -40,12 +40,12 @@ const (
 
 // selection is the part of the mesh that one grouped query asks for.
 type selection struct {
-	services, workloads, namespaces []string
+	reporters, services, workloads, namespaces []string
 }
 
 // selectionOf groups subjects into one selection, sorted, so that the same subjects always make the same query.
 func selectionOf(subjects []Subject) selection {
-	var s selection
+	s := selection{reporters: reporterLabels()}
 	for _, x := range subjects {
 		if x.Service != "" {
 			s.services = append(s.services, x.Service)
@@ -69,18 +69,14 @@ func distinct(v []string) []string {
 // names another destination_service. Which of these workloads lies in which of these namespaces is told apart afterwards.
 func (s selection) versions() string {
 	return fmt.Sprintf("%s=~%s,%s=~%s,%s=~%s",
-		labelReporter, anyReporter, labelWorkload, anyOf(s.workloads), labelNamespace, anyOf(s.namespaces))
+		labelReporter, anyOf(s.reporters), labelWorkload, anyOf(s.workloads), labelNamespace, anyOf(s.namespaces))
 }
 
 // nobody matches what no version can be blamed for: requests to the named services for which no host was chosen.
 func (s selection) nobody() string {
 	return fmt.Sprintf("%s=~%s,%s=~%s,%s=~%s",
-		labelReporter, anyReporter, labelService, anyOf(s.services), labelWorkload, anyOf([]string{unknownWorkload}))
+		labelReporter, anyOf(s.reporters), labelService, anyOf(s.services), labelWorkload, anyOf([]string{unknownWorkload}))
 }
-
-// anyReporter matches all three. It is one vector for all questions: PromQL aggregates nothing here, because a counter's reset is
-// only seen series by series.
-var anyReporter = anyOf(reporterLabels())
 
 // read is how a selector's series are read: as they are, by their last value, or by their times.
 type read func(selector string) string
@@ -89,7 +85,8 @@ func asIs(selector string) string { return selector }
 
 func times(selector string) string { return "timestamp(" + selector + ")" }
 
-// requests reads the counters of both kinds. No series is of both.
+// requests reads the counters of both kinds; no series is of both. It is one vector for all questions: PromQL aggregates nothing
+// here, because a counter's reset is only seen series by series.
 func (s selection) requests(read read) string {
 	var parts []string
 	if len(s.workloads) > 0 {

@@ -43,23 +43,31 @@ func (s Subject) owners() []owner {
 func points(v model.Vector) (byOwner map[owner][]point, skipped int) {
 	byOwner = map[owner][]point{}
 	for _, s := range v {
-		p := point{labels: s.Metric, value: float64(s.Value)}
-		le, isBucket := s.Metric[model.BucketLabel]
-		if isBucket {
-			p.labels = s.Metric.Clone()
-			delete(p.labels, model.BucketLabel)
-			p.le = parseBound(string(le))
-		}
-		if !(p.value >= 0 && p.value <= maxCount) || isBucket && math.IsNaN(p.le) {
+		p, ok := pointOf(s.Metric)
+		if p.value = float64(s.Value); !ok || !isCount(p.value) {
 			skipped++
 			continue
 		}
-		p.series = p.labels.Fingerprint()
 		o := ownerOf(s.Metric)
 		byOwner[o] = append(byOwner[o], p)
 	}
 	return byOwner, skipped
 }
+
+// pointOf is the point of a series, without its value. It is false for a bucket whose bound is no number.
+func pointOf(m model.Metric) (point, bool) {
+	p := point{labels: m}
+	if le, isBucket := m[model.BucketLabel]; isBucket {
+		p.labels = m.Clone()
+		delete(p.labels, model.BucketLabel)
+		p.le = parseBound(string(le))
+	}
+	p.series = p.labels.Fingerprint()
+	return p, !math.IsNaN(p.le)
+}
+
+// isCount says whether a counter can have that value.
+func isCount(v float64) bool { return v >= 0 && v <= maxCount }
 
 // parseBound reads a bucket's bound as a number, so that "500", "500.0" and "5e+02" are one; NaN where it is none.
 func parseBound(le string) float64 {
