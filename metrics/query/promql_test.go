@@ -45,6 +45,9 @@ func TestPromQL(t *testing.T) {
 			if diff := cmp.Diff(tc.want, tc.got); diff != "" {
 				t.Errorf("-want, +got:\n%s", diff)
 			}
+			if _, err := promql().ParseExpr(tc.got); err != nil {
+				t.Errorf("Prometheus would refuse it: %v", err)
+			}
 		})
 	}
 }
