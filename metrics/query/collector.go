@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"math/rand/v2"
+	"reflect"
 	"sync"
 	"time"
 
@@ -38,6 +39,14 @@ type Subject struct {
 	// SlowAbove is the response time above which a request is slow; 0 where latency is not asked about. Requests are told apart by
 	// the smallest histogram bound that is not below it, and by the largest finite one where it lies above all: Sample.SlowAbove.
 	SlowAbove time.Duration
+	// Queries are asked at every look beside the counters: see Readings. Their names differ.
+	Queries []CustomQuery
+}
+
+// countsLike says whether what is counted for both is the same.
+func (s Subject) countsLike(t Subject) bool {
+	s.Queries, t.Queries = nil, nil
+	return reflect.DeepEqual(s, t)
 }
 
 // Collector asks Prometheus for everything that is watched, one grouped query per metric and look, and keeps what it saw.
@@ -69,14 +78,22 @@ func NewCollector(client *Client, options Options) *Collector {
 }
 
 // Watch has the key's subject looked at from now on. Watching the same subject again changes nothing; another subject for the
-// same key forgets what was seen for the old one.
+// same key forgets what was seen for the old one. Where only Queries differ, nothing is forgotten but the readings of those that
+// are no longer asked.
 func (c *Collector) Watch(key Key, subject Subject) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if w := c.watches[key]; w != nil && w.ledger.subject == subject {
-		return
+	w := c.watches[key]
+	if w == nil || !w.ledger.subject.countsLike(subject) {
+		w = &watch{ledger: newLedger(subject, 0)}
+		c.watches[key] = w
+		c.wake()
 	}
-	c.watches[key] = &watch{ledger: newLedger(subject, 0)}
+	w.askFor(subject.Queries)
+}
+
+// wake starts looking where nothing was watched.
+func (c *Collector) wake() {
 	select {
 	case c.kick <- struct{}{}:
 	default:
@@ -90,7 +107,7 @@ func (c *Collector) Unwatch(key Key) {
 	delete(c.watches, key)
 }
 
-// Updates gives each key that has news: a new scrape, a new error, or the end of one. It never blocks the collector: news for
+// Updates gives each key that has news: a new scrape, a new error, the end of one, or another reading of a query. It never blocks the collector: news for
 // which there is no room is offered again after the next look.
 func (c *Collector) Updates() <-chan Key { return c.updates }
 

@@ -23,6 +23,8 @@ type fakePrometheus struct {
 	mu      sync.Mutex
 	series  map[string]*fakeSeries
 	queries []string
+	// custom are the values of further queries.
+	custom map[string]model.Value
 	// answer, where set, answers instead; it returns false to let the request pass.
 	answer func(w http.ResponseWriter, r *http.Request) bool
 }
@@ -86,7 +88,10 @@ func (p *fakePrometheus) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var err error
 	switch r.URL.Path {
 	case "/api/v1/query":
-		v, err = p.eval(r.Form.Get("query"), timeOf(r, "time"))
+		var known bool
+		if v, known = p.custom[r.Form.Get("query")]; !known {
+			v, err = p.eval(r.Form.Get("query"), timeOf(r, "time"))
+		}
 	case "/api/v1/query_range":
 		v, err = p.evalRange(r)
 	default:

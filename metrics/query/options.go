@@ -6,7 +6,7 @@ import "time"
 type Options struct {
 	// Interval is the time between two looks at Prometheus while anything is watched. Default 5s.
 	Interval time.Duration
-	// Timeout bounds each query. Default 5s, and never more than Interval.
+	// Timeout bounds each query, and all custom queries of one look together. Default 5s, and never more than Interval.
 	Timeout time.Duration
 	// MaxAge is how old the newest sample may be before evidence counts as stale. Default 1m: four scrapes of Istio's usual 15s.
 	MaxAge time.Duration
@@ -34,7 +34,7 @@ type Options struct {
 
 // Observer hears how the collector fares with Prometheus. metrics/exporter is one.
 type Observer interface {
-	// ObserveQuery reports one query: its kind ("requests", "durations", "freshness", "bounds", "up"), how long it took and how
+	// ObserveQuery reports one query: its kind ("requests", "durations", "freshness", "bounds", "up", "custom"), how long it took and how
 	// it ended.
 	ObserveQuery(kind string, took time.Duration, err error)
 	// ObserveSkipped reports values that no counter can have: NaN, infinite, negative or beyond what a float64 counts exactly.

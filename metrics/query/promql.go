@@ -36,6 +36,7 @@ const (
 	kindFreshness = "freshness"
 	kindBounds    = "bounds"
 	kindUp        = "up"
+	kindCustom    = "custom"
 )
 
 // selection is the part of the mesh that one grouped query asks for.

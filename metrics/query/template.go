@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	match "github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -246,8 +247,9 @@ func (f *filling) duration(d *time.Duration) {
 			continue
 		}
 		f.filled[i]++
-		if *d = f.values.Window.Truncate(time.Millisecond) * (*d / m.window); *d == 0 {
-			f.err = cmp.Or(f.err, errors.New("{{window}} is shorter than a millisecond"))
+		back := *d < 0
+		if *d = f.values.Window.Truncate(time.Millisecond); back {
+			*d = -*d
 		}
 		return
 	}
@@ -255,7 +257,7 @@ func (f *filling) duration(d *time.Duration) {
 
 // matcher fills a matcher's value. The name of the metric is a matcher, too, and is the user's to write.
 func (f *filling) matcher(was *match.Matcher) *match.Matcher {
-	if was.Name == match.MetricName {
+	if was.Name == model.MetricNameLabel {
 		return was
 	}
 	value, literal := was.Value, true

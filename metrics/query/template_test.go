@@ -9,7 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
-	match "github.com/prometheus/prometheus/model/labels"
+
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
@@ -144,7 +145,7 @@ func shape(expr parser.Expr) string {
 		if v, ok := node.(*parser.VectorSelector); ok {
 			var matchers []string
 			for _, m := range v.LabelMatchers {
-				if m.Name != match.MetricName {
+				if m.Name != model.MetricNameLabel {
 					matchers = append(matchers, m.Name+m.Type.String())
 				}
 			}

@@ -16,8 +16,17 @@ type batch struct {
 	fresh bool
 }
 
-// look asks Prometheus once for everything that is watched, and offers the news.
+// look asks Prometheus once for everything that is watched, and offers the news: what was counted does not wait for the custom
+// queries.
 func (c *Collector) look(ctx context.Context, at time.Time) {
+	unreachable := c.lookAll(ctx, at)
+	c.offer()
+	c.askAll(ctx, at, unreachable)
+	c.offer()
+}
+
+// lookAll asks for the counters. It returns why Prometheus does not answer, where it does not.
+func (c *Collector) lookAll(ctx context.Context, at time.Time) (unreachable error) {
 	batches, untrusted := c.batches()
 	settled, err := true, error(nil)
 	if untrusted {
@@ -37,7 +46,10 @@ func (c *Collector) look(ctx context.Context, at time.Time) {
 			err = failure
 		}
 	}
-	c.offer()
+	if errors.Is(err, ErrUnreachable) {
+		return err
+	}
+	return nil
 }
 
 // lookAt looks at one batch. It keeps all that it saw or, where a query fails, nothing.
