@@ -35,23 +35,29 @@ type Client struct {
 // NewClient returns a client for the Prometheus at address, such as "http://prometheus.istio-system:9090". The transport adds
 // what the server asks for (credentials, TLS); nil means client_golang's default.
 func NewClient(address string, transport http.RoundTripper) (*Client, error) {
+	if transport == nil {
+		transport = api.DefaultRoundTripper
+	}
+	return newClient(address, http.Client{Transport: transport})
+}
+
+func newClient(address string, h http.Client) (*Client, error) {
 	u, err := url.Parse(address)
-	if err != nil {
-		return nil, fmt.Errorf("address of Prometheus: %w", err)
+	if err != nil || u.User == nil && strings.Contains(address, "@") { // an address that cannot be read may show a password
+		return nil, errors.New("address of Prometheus: must be http://HOST[:PORT] or https://HOST[:PORT]")
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("address of Prometheus %q: must be http://HOST[:PORT] or https://HOST[:PORT]", u.Redacted())
 	}
-	if transport == nil {
-		transport = api.DefaultRoundTripper
-	}
 	c := &Client{address: u.Redacted()}
 	for limit, to := range map[int64]*prometheus.API{maxAnswer: &c.api, maxRange: &c.ranges} {
-		bounded, err := api.NewClient(api.Config{Address: address, RoundTripper: bounded{transport, limit}})
+		limited := h
+		limited.Transport = bounded{h.Transport, limit}
+		asking, err := api.NewClient(api.Config{Address: address, Client: &limited})
 		if err != nil {
-			return nil, fmt.Errorf("address of Prometheus %q: %w", u.Redacted(), err)
+			return nil, fmt.Errorf("address of Prometheus %q: not accepted by its client", u.Redacted())
 		}
-		*to = prometheus.NewAPI(bounded)
+		*to = prometheus.NewAPI(asking)
 	}
 	return c, nil
 }

@@ -68,10 +68,15 @@ const room = 1024
 
 // NewCollector returns a collector that asks client. It does nothing before Start.
 func NewCollector(client *Client, options Options) *Collector {
+	return newCollector(client, options, make(chan Key, room))
+}
+
+// newCollector returns a collector that tells its news to updates, which others may tell theirs to.
+func newCollector(client *Client, options Options, updates chan Key) *Collector {
 	return &Collector{
 		client:  client,
 		options: options.withDefaults(),
-		updates: make(chan Key, room),
+		updates: updates,
 		kick:    make(chan struct{}, 1),
 		watches: map[Key]*watch{},
 	}

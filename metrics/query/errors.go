@@ -12,6 +12,8 @@ var (
 	ErrNoSeries = errors.New("no series")
 	// ErrStale: the newest sample is older than MaxAge.
 	ErrStale = errors.New("stale evidence")
+	// ErrNoConnection: there is no such connection, or it is not for that namespace.
+	ErrNoConnection = errors.New("not allowed")
 	// ErrNotYet: there was no look since the key is watched, or none after the time asked for.
 	ErrNotYet = errors.New("not looked yet")
 )
