@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/sluice-dev/sluice/controllers/shift"
 	"github.com/sluice-dev/sluice/controllers/trafficshift"
+	"github.com/sluice-dev/sluice/metrics/query"
 	"github.com/sluice-dev/sluice/metrics/webhook"
 )
 
@@ -18,7 +20,7 @@ import (
 type options struct {
 	kubeconfig, logLevel string
 
-	prometheus                    string
+	prometheus, prometheusConfig  string
 	scrape, settle, drain         time.Duration
 	rootNamespace, clusterDomain  string
 	gatewaySelector               string
@@ -26,6 +28,9 @@ type options struct {
 
 	webhookHosts      []string
 	webhookSigningKey string
+
+	// given says whether a flag was written.
+	given func(name string) bool
 
 	leaderElect             bool
 	leaderNamespace         string
@@ -44,7 +49,9 @@ func defaults() *options {
 }
 
 func (o *options) bind(f *pflag.FlagSet) {
-	f.StringVar(&o.prometheus, "prometheus-address", o.prometheus, "URL of the Prometheus that scrapes the mesh")
+	o.given = f.Changed
+	f.StringVar(&o.prometheus, "prometheus-address", o.prometheus, "URL of the Prometheus that scrapes the mesh: the connection that shifts use which name none")
+	f.StringVar(&o.prometheusConfig, "prometheus-config", "", "file of connections to Prometheus, with their credentials and the namespaces that may use them")
 	f.DurationVar(&o.scrape, "scrape-interval", o.scrape, "its scrape interval: evidence never comes faster")
 	f.DurationVar(&o.settle, "settle", o.settle, "how long a written route or subset takes to reach every proxy")
 	f.DurationVar(&o.drain, "drain", o.drain, "how long requests in flight may take to end once a version's weight is 0")
@@ -66,7 +73,7 @@ func (o *options) bind(f *pflag.FlagSet) {
 // config checks the flags and returns what the reconciler needs of them. An error names the flag, its value and what is accepted.
 func (o *options) config() (trafficshift.Config, error) {
 	if u, err := url.Parse(o.prometheus); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return trafficshift.Config{}, fmt.Errorf("--prometheus-address=%q: accepted is a URL such as http://prometheus.istio-system:9090", o.prometheus)
+		return trafficshift.Config{}, fmt.Errorf("--prometheus-address=%q: accepted is a URL such as http://prometheus.istio-system:9090", withoutPassword(o.prometheus))
 	}
 	for flag, d := range map[string]time.Duration{"scrape-interval": o.scrape, "settle": o.settle, "leader-election-lease": o.lease} {
 		if d <= 0 {
@@ -103,4 +110,32 @@ func (o *options) webhooks() (webhook.Options, error) {
 		return webhook.Options{}, fmt.Errorf("--webhook-signing-key-file=%q: accepted is a file with a key, such as 32 random bytes in base64: %w", o.webhookSigningKey, err)
 	}
 	return options, nil
+}
+
+// withoutPassword hides what may be a password in an address that cannot be read.
+func withoutPassword(address string) string {
+	if strings.Contains(address, "@") {
+		return "..." + address[strings.LastIndex(address, "@"):]
+	}
+	return address
+}
+
+// connections are those of the file, and the one at --prometheus-address where the file has no default.
+func (o *options) connections() (map[string]query.Connection, error) {
+	all := map[string]query.Connection{}
+	if o.prometheusConfig != "" {
+		read, err := query.ReadConnections(o.prometheusConfig)
+		if err != nil {
+			return nil, fmt.Errorf("--prometheus-config=%q: %w", o.prometheusConfig, err)
+		}
+		maps.Copy(all, read)
+	}
+	_, has := all[query.DefaultConnection]
+	switch {
+	case has && o.given("prometheus-address"):
+		return nil, fmt.Errorf("--prometheus-address: accepted is no address, since the connection %q is in --prometheus-config=%q", query.DefaultConnection, o.prometheusConfig)
+	case !has:
+		all[query.DefaultConnection] = query.ConnectionTo(o.prometheus)
+	}
+	return all, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-dev/sluice/controllers/shift"
 	"github.com/sluice-dev/sluice/controllers/trafficshift"
+	"github.com/sluice-dev/sluice/metrics/query"
 )
 
 func parsed(t *testing.T, args ...string) *options {
@@ -118,5 +119,61 @@ func TestDefaultsAreAccepted(t *testing.T) {
 func TestAWrongLogLevelIsNamed(t *testing.T) {
 	if _, err := logger("loud"); err == nil || !strings.Contains(err.Error(), "loud") {
 		t.Errorf("error %v; want it to name the level", err)
+	}
+}
+
+func TestConnections(t *testing.T) {
+	write := func(content string) string {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "prometheus.yaml")
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	tenant := write(`connections: {tenant-a: {url: "http://tenant-a", namespaces: [team-a]}}`)
+	both := write(`connections: {default: {url: "http://central"}, tenant-a: {url: "http://tenant-a"}}`)
+	tests := map[string]struct {
+		args []string
+		want map[string]string // name to address
+		says []string          // parts of the error
+	}{
+		"Nothing":        {nil, map[string]string{"default": "http://prometheus.istio-system:9090"}, nil},
+		"Address":        {[]string{"--prometheus-address=http://mine"}, map[string]string{"default": "http://mine"}, nil},
+		"File":           {[]string{"--prometheus-config=" + both}, map[string]string{"default": "http://central", "tenant-a": "http://tenant-a"}, nil},
+		"FileAndAddress": {[]string{"--prometheus-config=" + tenant, "--prometheus-address=http://mine"}, map[string]string{"default": "http://mine", "tenant-a": "http://tenant-a"}, nil},
+		"FileAlone":      {[]string{"--prometheus-config=" + tenant}, map[string]string{"default": "http://prometheus.istio-system:9090", "tenant-a": "http://tenant-a"}, nil},
+		"TwoDefaults":    {[]string{"--prometheus-config=" + both, "--prometheus-address=http://mine"}, nil, []string{"--prometheus-address", "--prometheus-config=", `"default"`}},
+		"NoFile":         {[]string{"--prometheus-config=/nowhere.yaml"}, nil, []string{`--prometheus-config="/nowhere.yaml"`, "no such file"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := parsed(t, tt.args...).connections()
+			for _, want := range tt.says {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("error %v does not say %q", err, want)
+				}
+			}
+			if tt.says != nil {
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			all, err := query.NewConnections(got, query.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, all.Addresses()); diff != "" {
+				t.Errorf("-want, +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAPasswordInAnAddressIsNotShown(t *testing.T) {
+	_, err := parsed(t, "--prometheus-address=admin:hunter2@prometheus").config()
+	if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "@prometheus") {
+		t.Errorf("error %v", err)
 	}
 }

@@ -52,7 +52,7 @@ func (o *options) run(ctx context.Context) error {
 	if err := o.wire(mgr, config); err != nil {
 		return err
 	}
-	log.Info("starting", "version", version, "prometheus", o.prometheus)
+	log.Info("starting", "version", version)
 	if err := mgr.Start(ctx); err != nil {
 		return fmt.Errorf("running: %w", err)
 	}
@@ -79,11 +79,15 @@ func (o *options) wire(mgr ctrl.Manager, config trafficshift.Config) error {
 	if err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
-	client, err := query.NewClient(o.prometheus, nil)
+	named, err := o.connections()
 	if err != nil {
-		return fmt.Errorf("--prometheus-address=%q: %w", o.prometheus, err)
+		return err
 	}
-	collector := query.NewCollector(client, query.Options{Interval: min(o.scrape, 5*time.Second), MaxAge: 4 * o.scrape, Observer: metricsOut})
+	evidence, err := query.NewConnections(named, query.Options{Interval: min(o.scrape, 5*time.Second), MaxAge: 4 * o.scrape, Scrape: o.scrape, Observer: metricsOut})
+	if err != nil {
+		return fmt.Errorf("connecting to Prometheus: %w", err)
+	}
+	mgr.GetLogger().Info("evidence comes from Prometheus", "connections", evidence.Addresses())
 	asking, err := o.webhooks()
 	if err != nil {
 		return err
@@ -93,11 +97,11 @@ func (o *options) wire(mgr ctrl.Manager, config trafficshift.Config) error {
 	recorder := mgr.GetEventRecorder("sluice")
 	shifts := &trafficshift.Reconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Exporter: metricsOut,
-		Evidence: collector, Webhooks: caller, Config: config, Now: time.Now,
+		Evidence: evidence, Webhooks: caller, Config: config, Now: time.Now,
 	}
 	annotations := &shim.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder}
 	for name, err := range map[string]error{
-		"the evidence collector":      mgr.Add(collector),
+		"the evidence collector":      mgr.Add(evidence),
 		"the webhook caller":          mgr.Add(caller),
 		"the TrafficShift controller": shifts.SetupWithManager(mgr),
 		"the annotation controller":   annotations.SetupWithManager(mgr),

@@ -335,16 +335,35 @@ type counts struct {
 	errors  map[string]float64 // by subset
 	err     error
 	watched map[query.Key]query.Subject
+	// histories are those that were asked for, by their end; historyErr is what became of them.
+	histories  []time.Time
+	historyErr error
 }
 
-func (e *counts) Watch(k query.Key, s query.Subject) {
+func (e *counts) Check(_, connection string) error {
+	if connection != "" {
+		return fmt.Errorf("connection %q: %w; accepted: default", connection, query.ErrNoConnection)
+	}
+	return nil
+}
+
+func (e *counts) Watch(k query.Key, connection string, s query.Subject) error {
 	if e.watched == nil {
 		e.watched = map[query.Key]query.Subject{}
 	}
 	e.watched[k] = s
+	return e.Check(k.Namespace, connection)
 }
 func (e *counts) Unwatch(k query.Key)       { delete(e.watched, k) }
 func (e *counts) Updates() <-chan query.Key { return nil }
+
+func (e *counts) Readings(query.Key) []query.Reading { return nil }
+
+// History is a minute before until, in one sample.
+func (e *counts) History(_ context.Context, k query.Key, until time.Time) ([]analysis.Sample, error) {
+	e.histories = append(e.histories, until)
+	return []analysis.Sample{{From: until.Add(-time.Minute), To: until, Reporter: analysis.Source, Stable: analysis.Counts{Requests: 60 * e.rps}}}, e.historyErr
+}
 
 func (e *counts) Since(_ context.Context, k query.Key, from time.Time) (analysis.Sample, error) {
 	if e.err != nil {

@@ -33,16 +33,7 @@ import (
 	"github.com/sluice-dev/sluice/controllers/shift"
 	"github.com/sluice-dev/sluice/metrics/analysis"
 	"github.com/sluice-dev/sluice/metrics/exporter"
-	"github.com/sluice-dev/sluice/metrics/query"
 )
-
-// Evidence is where counts come from. *query.Collector is one.
-type Evidence interface {
-	Watch(query.Key, query.Subject)
-	Unwatch(query.Key)
-	Updates() <-chan query.Key
-	Since(ctx context.Context, key query.Key, from time.Time) (analysis.Sample, error)
-}
 
 // Config is what is the same for every shift of a cluster.
 type Config struct {

@@ -16,6 +16,18 @@ import (
 	"github.com/sluice-dev/sluice/metrics/webhook"
 )
 
+// Evidence is where counts and readings come from. *query.Connections is one.
+type Evidence interface {
+	// Check says why a namespace may not use a connection.
+	Check(namespace, connection string) error
+	Watch(key query.Key, connection string, subject query.Subject) error
+	Unwatch(key query.Key)
+	Updates() <-chan query.Key
+	Since(ctx context.Context, key query.Key, from time.Time) (analysis.Sample, error)
+	History(ctx context.Context, key query.Key, until time.Time) ([]analysis.Sample, error)
+	Readings(key query.Key) []query.Reading
+}
+
 // evidence reads what was counted since the last sample that the state has counted. A shift without a candidate asks nothing: at
 // rest it costs Prometheus no query.
 func (r *Reconciler) evidence(ctx context.Context, w *world) shift.Evidence {
@@ -25,24 +37,42 @@ func (r *Reconciler) evidence(ctx context.Context, w *world) shift.Evidence {
 		r.Evidence.Unwatch(key)
 		return shift.Evidence{Missing: "no candidate is being judged"}
 	}
-	subject := query.Subject{
-		Service: w.scope.Host, Namespace: w.shift.Namespace, Reporter: reporterOf(w.spec.Reporter),
-		Stable:  plan.VersionName(w.shift.Name, state.Stable), Candidate: plan.VersionName(w.shift.Name, state.Candidate),
+	if err := r.Evidence.Watch(key, w.spec.Prometheus, w.subject()); err != nil {
+		r.Evidence.Unwatch(key)
+		return shift.Evidence{Missing: missing(err)}
 	}
-	if l := w.spec.MaxLatency; l != nil {
-		subject.SlowAbove = l.Below.Duration
-	}
-	r.Evidence.Watch(key, subject)
 	from := time.Time{}
 	if to := state.Gate.CountedTo; to != nil {
 		from = to.Time
 	}
-	sample, err := r.Evidence.Since(ctx, key, from)
+	e := shift.Evidence{Available: true}
+	var err error
+	if e.Sample, err = r.Evidence.Since(ctx, key, from); err == nil && remembersNothing(state) {
+		e.History, err = r.Evidence.History(ctx, key, e.Sample.From)
+	}
 	if err != nil {
 		log.FromContext(ctx).V(1).Info("no evidence", "reason", err.Error())
 		return shift.Evidence{Missing: missing(err)}
 	}
-	return shift.Evidence{Available: true, Sample: sample}
+	return e
+}
+
+// remembersNothing says whether the gates have yet to learn what is usual. They learn it before the first weight: later, what is
+// usual is what the candidate may have done.
+func remembersNothing(s v1alpha1.State) bool { return s.Gate.Memory == nil && s.Weight == 0 }
+
+// subject is what is counted for the shift, and asked beside it.
+func (w *world) subject() query.Subject {
+	state := w.shift.Status.State
+	s := query.Subject{
+		Service: w.scope.Host, Namespace: w.shift.Namespace, Reporter: reporterOf(w.spec.Reporter),
+		Stable: plan.VersionName(w.shift.Name, state.Stable), Candidate: plan.VersionName(w.shift.Name, state.Candidate),
+	}
+	if l := w.spec.MaxLatency; l != nil {
+		s.SlowAbove = l.Below.Duration
+	}
+	s.Queries = w.queries(s.Stable, s.Candidate)
+	return s
 }
 
 // reporterOf turns the setting into whose telemetry is counted; auto leaves it to what is found.
@@ -64,6 +94,8 @@ func missing(err error) string {
 		return "Prometheus has no fresh sample: check that it scrapes the mesh's proxies"
 	case errors.Is(err, query.ErrNoSeries):
 		return "Prometheus has no istio_requests_total of this service: no traffic yet, no sidecar, or its labels are removed"
+	case errors.Is(err, query.ErrNoConnection):
+		return "spec.prometheus: " + err.Error()
 	case errors.Is(err, query.ErrNotYet):
 		return "Prometheus was not asked yet"
 	}

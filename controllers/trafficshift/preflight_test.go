@@ -56,6 +56,10 @@ spec: {clusterIP: None, selector: {app: micro-api}, ports: [{name: http, port: 8
 		reason               string
 		remedy               []string // parts of the message
 	}{
+		"ConnectionRefused": {shift: strings.Replace(trafficShift, "spec:", "spec:\n  prometheus: tenant-a\n", 1), reason: v1alpha1.ReasonInvalidSpec,
+			remedy: []string{"spec.prometheus", `"tenant-a"`, "accepted: default"}},
+		"NoPromQL": {shift: strings.Replace(trafficShift, "spec:", "spec:\n  gates: [{name: mine, query: {promql: 'sum by ({{name}}) (up)', max: '1'}}]\n", 1),
+			reason: v1alpha1.ReasonInvalidSpec, remedy: []string{"spec.gates[0].query.promql", `"mine"`, "1:9: {{name}} cannot stand here"}},
 		"NoDeployment": {service: "-", reason: v1alpha1.ReasonDeploymentNotFound, remedy: []string{"NS/micro-api", "create it, or delete this TrafficShift"}},
 		"SeveralServices": {also: edit("name: micro-api}\nspec:\n  selector", "name: other}\nspec:\n  selector")[strings.Index(service, "---")+4:],
 			reason: v1alpha1.ReasonServiceAmbiguous, remedy: []string{"micro-api, other", "sluice.dev/service"}},

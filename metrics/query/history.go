@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -27,12 +28,59 @@ const maxHalvings = 3
 // A Prometheus that is younger than the hour, or a version that is, gives a shorter history: what lies before the first request is
 // left out. Where Prometheus refuses the hour as too much, the history is shorter, too.
 //
+// It is read once. Asked for again until a later look, it goes on with what was counted in between, as one sample.
+//
 // The errors are those of Since. Samples of a history have no Newest.
 func (c *Collector) History(ctx context.Context, key Key, until time.Time) ([]analysis.Sample, error) {
-	t, err := c.historyOf(key)
+	w, t, err := c.historyOf(key)
 	if err != nil {
 		return nil, err
 	}
+	if samples, ok := c.goneOn(w, until); ok {
+		return samples, nil
+	}
+	samples, err := c.halving(ctx, t, until)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w.past = past{until, t, samples}
+	return slices.Clone(samples), nil
+}
+
+// past is a history that was read: what it counts, up to when.
+type past struct {
+	until   time.Time
+	target  target
+	samples []analysis.Sample
+}
+
+// goneOn has the history that was read go on to another look. It is false where none was read, or what is counted has changed.
+func (c *Collector) goneOn(w *watch, until time.Time) ([]analysis.Sample, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := &w.past
+	if p.until.IsZero() || w.history().bound != p.target.bound || w.history().subject.Reporter != p.target.subject.Reporter {
+		return nil, false
+	}
+	if until.Equal(p.until) {
+		return slices.Clone(p.samples), true
+	}
+	i, from := w.find(p.until)
+	j, to := w.find(until)
+	if !from || !to || j < i {
+		return nil, false
+	}
+	x := sample(w.entries[i].sum, w.entries[j].sum, w.ledger.reporter())
+	p.samples = append(p.samples, analysis.Sample{From: p.until, To: until, Reporter: x.Reporter, Stable: x.Stable, SlowAbove: duration(p.target.bound)})
+	p.samples = slices.DeleteFunc(p.samples, func(x analysis.Sample) bool { return x.From.Before(until.Add(-c.options.History)) })
+	p.until = until
+	return slices.Clone(p.samples), true
+}
+
+// halving reads a history, shorter where Prometheus refuses it.
+func (c *Collector) halving(ctx context.Context, t target, until time.Time) ([]analysis.Sample, error) {
 	length := c.options.History
 	for range maxHalvings {
 		samples, err := c.history(ctx, t, until, length)
@@ -44,19 +92,24 @@ func (c *Collector) History(ctx context.Context, key Key, until time.Time) ([]an
 	return c.history(ctx, t, until, length)
 }
 
-// historyOf is what a history of the key counts.
-func (c *Collector) historyOf(key Key) (target, error) {
+// historyOf is the key's watch, and what its history counts.
+func (c *Collector) historyOf(key Key) (*watch, target, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := c.watches[key]
 	if w == nil || len(w.entries) == 0 {
-		return target{}, fmt.Errorf("history of %s: %w", key, ErrNotYet)
+		return nil, target{}, fmt.Errorf("history of %s: %w", key, ErrNotYet)
 	}
+	return w, w.history(), nil
+}
+
+// history is what a history counts: the stable version, by the reporter in charge.
+func (w *watch) history() target {
 	s := Subject{Namespace: w.ledger.subject.Namespace, Stable: w.ledger.subject.Stable, Reporter: w.ledger.subject.Reporter}
 	if one := w.ledger.reporter(); w.ledger.reports[one] {
 		s.Reporter = reporterNames[one]
 	}
-	return target{s, w.ledger.bound}, nil
+	return target{s, w.ledger.bound}
 }
 
 // span is a range of evaluation times, both ends included.

@@ -195,7 +195,7 @@ func TestHistoryThatIsRefusedIsAskedForShorter(t *testing.T) {
 		t.Errorf("%d samples, refused %d times", len(got), refused)
 	}
 	longest, refused = 0, 0
-	if _, err := c.History(t.Context(), microAPI, tick(1)); !errors.Is(err, ErrRefused) || refused != 1+maxHalvings {
+	if _, err := c.History(t.Context(), microAPI, tick(0)); !errors.Is(err, ErrRefused) || refused != 1+maxHalvings {
 		t.Errorf("refused %d times: %v", refused, err)
 	}
 }
@@ -230,5 +230,36 @@ func TestHistoryErrors(t *testing.T) {
 	p.answer = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(503); return true }
 	if _, err := c.History(t.Context(), microAPI, tick(0)); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "prometheus.test:9090") {
 		t.Errorf("without an answer: %v", err)
+	}
+}
+
+func TestHistoryIsReadOnceAndGoesOn(t *testing.T) {
+	p := running()
+	for i := range 200 {
+		p.count(tick(i), float64(i*i), labelWorkload, shop.Stable)
+	}
+	o := plain
+	o.Scrape, o.History = 5*time.Second, time.Minute
+	c := newWatching(t, p, shop, o)
+	c.look(t.Context(), tick(100))
+	first := history(t, c, tick(100))
+	p.asked()
+	if diff := cmp.Diff(first, history(t, c, tick(100))); diff != "" || len(p.asked()) != 0 {
+		t.Errorf("asked again: -first, +second:\n%s", diff)
+	}
+	for i := range 20 {
+		c.look(t.Context(), tick(101+i))
+	}
+	p.asked()
+	later := history(t, c, tick(103))
+	if diff := cmp.Diff(first[3:], later[:len(later)-1]); diff != "" || len(p.asked()) != 0 {
+		t.Errorf("gone on: -first, +later:\n%s", diff)
+	}
+	want := analysis.Sample{From: tick(100), To: tick(103), Reporter: analysis.Source, Stable: requests(103*103-100*100, 0)}
+	if diff := cmp.Diff(want, later[len(later)-1]); diff != "" {
+		t.Errorf("what came after: -want, +got:\n%s", diff)
+	}
+	if got := history(t, c, tick(90)); !got[len(got)-1].To.Equal(tick(90)) {
+		t.Errorf("until an earlier time it ends at %s", got[len(got)-1].To)
 	}
 }

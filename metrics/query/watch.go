@@ -19,6 +19,8 @@ type watch struct {
 	newest [reporters]time.Time
 	// err is why the latest look brought nothing, or why what it brought is no evidence.
 	err error
+	// past is its history, once it was asked for.
+	past past
 	// questions are its custom queries.
 	questions []question
 	// owed says that the key has news that found no room.
