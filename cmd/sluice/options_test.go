@@ -177,3 +177,29 @@ func TestAPasswordInAnAddressIsNotShown(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// TestTheChartsConnectionsAreRead holds the file that the chart renders to what the controller reads.
+func TestTheChartsConnectionsAreRead(t *testing.T) {
+	raw, err := os.ReadFile("../../e2e/chart/testdata/all-on.golden.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(raw), "  prometheus.yaml: |\n")
+	text, _, found := strings.Cut(text, "\n# Source:")
+	file := filepath.Join(t.TempDir(), "prometheus.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil || !found {
+		t.Fatal(found, err)
+	}
+	got, err := parsed(t, "--prometheus-config="+file).connections()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tenant := got["tenant-a"]
+	if tenant.HTTP.TLSConfig.CertFile != filepath.Join(filepath.Dir(file), "tenant-a/tls.crt") || tenant.HTTP.BasicAuth == nil ||
+		tenant.HTTP.ProxyURL.Host != "proxy.example.com:3128" || got["default"].HTTP.Authorization == nil {
+		t.Errorf("got %+v", got)
+	}
+	if diff := cmp.Diff([][]string{nil, {"team-a", "team-a-*"}, {}}, [][]string{got["default"].Namespaces, tenant.Namespaces, got["tenant-b"].Namespaces}); diff != "" {
+		t.Errorf("namespaces: -want, +got:\n%s", diff)
+	}
+}

@@ -31,7 +31,6 @@ import (
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/controllers/apply"
 	"github.com/sluice-dev/sluice/controllers/shift"
-	"github.com/sluice-dev/sluice/metrics/analysis"
 	"github.com/sluice-dev/sluice/metrics/exporter"
 )
 

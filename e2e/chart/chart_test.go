@@ -189,6 +189,12 @@ func TestSchemaRefusesNonsense(t *testing.T) {
 		"a path for a secret's key":     `webhooks: {signingKey: {secretName: sluice, key: a/b}}`,
 		"an unknown log level":          `controller: {logLevel: loud}`,
 		"text for a number":             `replicas: two`,
+		"a connection to nowhere":       `prometheus: {connections: {default: {namespaces: ["*"]}}}`,
+		"a password in a url":           `prometheus: {connections: {default: {url: "http://me:secret@prometheus:9090"}}}`,
+		"a password in the values":      `prometheus: {connections: {default: {url: "http://p", basicAuth: {username: me, password: secret}}}}`,
+		"two kinds of credentials":      `prometheus: {connections: {default: {url: "http://p", basicAuth: {secretName: a}, bearerToken: {secretName: a}}}}`,
+		"two authorities":               `prometheus: {connections: {default: {url: "http://p", ca: {secretName: a, configMapName: b}}}}`,
+		"a name that no shift can give": `prometheus: {connections: {Tenant_A: {url: "http://p"}}}`,
 		"fewer than no replicas":        `replicas: -1`,
 		"text for a switch":             `crds: {enabled: "yes"}`,
 		"an unknown action":             `admission: {validate: {actions: [Refuse]}}`,
@@ -198,6 +204,27 @@ func TestSchemaRefusesNonsense(t *testing.T) {
 	} {
 		if _, err := render(t, values(t, text), cluster()); err == nil {
 			t.Errorf("%s is accepted: %s", name, text)
+		}
+	}
+}
+
+// TestOneDefaultConnection holds that the controller is never given two, which it refuses.
+func TestOneDefaultConnection(t *testing.T) {
+	args := func(text string) string {
+		t.Helper()
+		containers, _, _ := unstructured.NestedSlice(objects(t, values(t, text), cluster())["Deployment sluice"].Object, "spec", "template", "spec", "containers")
+		list, _, _ := unstructured.NestedStringSlice(containers[0].(map[string]any), "args")
+		return strings.Join(list, " ")
+	}
+	const address, config = "--prometheus-address=", "--prometheus-config="
+	for text, want := range map[string][2]bool{
+		`{}`: {true, false},
+		`prometheus: {connections: {tenant-a: {url: "http://a"}}}`:                      {true, true},
+		`prometheus: {connections: {default: {url: "http://a"}}}`:                       {false, true},
+		`prometheus: {connections: {default: {url: "http://a"}, b: {url: "http://b"}}}`: {false, true},
+	} {
+		if got := args(text); strings.Contains(got, address) != want[0] || strings.Contains(got, config) != want[1] {
+			t.Errorf("%s: %s", text, got)
 		}
 	}
 }

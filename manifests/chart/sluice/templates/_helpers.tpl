@@ -64,3 +64,87 @@ nodeSelector: {{- toYaml . | nindent 2 }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
+
+{{/* The file of --prometheus-config. It names files in a folder per connection, beside itself, and holds no secret. */}}
+{{- define "sluice.connections" -}}
+{{- $all := dict -}}
+{{- range $name, $c := .Values.prometheus.connections -}}
+{{- $http := dict -}}
+{{- if $c.bearerToken -}}
+{{- $_ := set $http "authorization" (dict "credentials_file" (printf "%s/token" $name)) -}}
+{{- end -}}
+{{- if $c.basicAuth -}}
+{{- $_ := set $http "basic_auth" (dict "username_file" (printf "%s/username" $name) "password_file" (printf "%s/password" $name)) -}}
+{{- end -}}
+{{- $tls := dict -}}
+{{- if $c.ca -}}
+{{- $_ := set $tls "ca_file" (printf "%s/ca.crt" $name) -}}
+{{- end -}}
+{{- if $c.clientCertificate -}}
+{{- $_ := set $tls "cert_file" (printf "%s/tls.crt" $name) -}}
+{{- $_ := set $tls "key_file" (printf "%s/tls.key" $name) -}}
+{{- end -}}
+{{- with $c.serverName -}}
+{{- $_ := set $tls "server_name" . -}}
+{{- end -}}
+{{- if $tls -}}
+{{- $_ := set $http "tls_config" $tls -}}
+{{- end -}}
+{{- with $c.headers -}}
+{{- $headers := dict -}}
+{{- range $header, $value := . -}}
+{{- $_ := set $headers $header (dict "values" (list $value)) -}}
+{{- end -}}
+{{- $_ := set $http "http_headers" $headers -}}
+{{- end -}}
+{{- with $c.proxyURL -}}
+{{- $_ := set $http "proxy_url" . -}}
+{{- end -}}
+{{- $one := dict "url" $c.url -}}
+{{- if $http -}}
+{{- $_ := set $one "http" $http -}}
+{{- end -}}
+{{- if kindIs "slice" $c.namespaces -}}
+{{- $_ := set $one "namespaces" $c.namespaces -}}
+{{- end -}}
+{{- $_ := set $all $name $one -}}
+{{- end -}}
+{{ toYaml (dict "connections" $all) }}
+{{- end -}}
+
+{{/* That file and those it names, as one volume: the kubelet brings them up to date, and the controller needs no right to read Secrets. */}}
+{{- define "sluice.connectionsVolume" -}}
+- name: prometheus
+  projected:
+    sources:
+      - configMap:
+          name: {{ include "sluice.fullname" . }}-prometheus
+      {{- range $name, $c := .Values.prometheus.connections }}
+      {{- with $c.bearerToken }}
+      - secret:
+          name: {{ .secretName }}
+          items:
+            - {key: {{ default "token" .key | quote }}, path: {{ $name }}/token}
+      {{- end }}
+      {{- with $c.basicAuth }}
+      - secret:
+          name: {{ .secretName }}
+          items:
+            - {key: {{ default "username" .usernameKey | quote }}, path: {{ $name }}/username}
+            - {key: {{ default "password" .passwordKey | quote }}, path: {{ $name }}/password}
+      {{- end }}
+      {{- with $c.ca }}
+      - {{ ternary "configMap" "secret" (hasKey . "configMapName") }}:
+          name: {{ default .secretName .configMapName }}
+          items:
+            - {key: {{ default "ca.crt" .key | quote }}, path: {{ $name }}/ca.crt}
+      {{- end }}
+      {{- with $c.clientCertificate }}
+      - secret:
+          name: {{ .secretName }}
+          items:
+            - {key: tls.crt, path: {{ $name }}/tls.crt}
+            - {key: tls.key, path: {{ $name }}/tls.key}
+      {{- end }}
+      {{- end }}
+{{- end -}}
