@@ -20,7 +20,7 @@ func (p *pass) noteChecks() {
 	}
 	for _, c := range p.obs.Checks {
 		s := p.checkState(c.Gate)
-		if s == nil || s.ReadAt != nil && !c.ReadAt.After(s.ReadAt.Time) {
+		if s == nil || !p.sinceWeight(c) || s.ReadAt != nil && !c.ReadAt.After(s.ReadAt.Time) {
 			continue
 		}
 		at := metav1.NewMicroTime(c.ReadAt)
@@ -32,6 +32,12 @@ func (p *pass) noteChecks() {
 			s.Failures = 0
 		}
 	}
+}
+
+// sinceWeight reports whether a reading was taken since the candidate has a weight: an older one speaks of somebody else.
+func (p *pass) sinceWeight(c Check) bool {
+	since := p.next.WeightedAt
+	return since != nil && !c.ReadAt.IsZero() && !c.ReadAt.Before(since.Time)
 }
 
 // checkState is the state of a gate that is asked outside, which it begins where there is none; nil for any other.
@@ -71,7 +77,7 @@ func (p *pass) checked() []analysis.Verdict {
 
 func (p *pass) verdictOf(g v1alpha1.Gate) analysis.Verdict {
 	i := slices.IndexFunc(p.obs.Checks, func(c Check) bool { return c.Gate == g.Name })
-	if i < 0 {
+	if i < 0 || !p.sinceWeight(p.obs.Checks[i]) {
 		return analysis.Verdict{Outcome: analysis.Inconclusive, Reason: v1alpha1.ReasonGateNotAsked, Message: fmt.Sprintf("gate %s was not asked yet", g.Name)}
 	}
 	c, limit := p.obs.Checks[i], failureLimit(g)

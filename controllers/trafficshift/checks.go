@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/controllers/shift"
 	"github.com/sluice-dev/sluice/metrics/analysis"
+	"github.com/sluice-dev/sluice/metrics/query"
 	"github.com/sluice-dev/sluice/metrics/webhook"
 )
 
@@ -81,26 +82,15 @@ func runOf(ts *v1alpha1.TrafficShift) string {
 	return fmt.Sprintf("%s-%s-%d", ts.UID, ts.Status.State.Candidate, started)
 }
 
-// reading is what one query gate last read from Prometheus.
-type reading struct {
-	Name string
-	// At is the time that it was evaluated at; zero where it was not asked yet.
-	At    time.Time
-	Value float64
-	// Data is whether there was a value; Err is why nothing could be read.
-	Data bool
-	Err  error
-}
-
 // queryChecks holds readings against the bounds of the query gates that they are of, in the order of the spec. A gate without a reading
 // was not asked yet.
-func queryChecks(gates []v1alpha1.Gate, readings []reading) []shift.Check {
+func queryChecks(gates []v1alpha1.Gate, readings []query.Reading) []shift.Check {
 	var checks []shift.Check
 	for _, g := range gates {
 		if g.Query == nil {
 			continue
 		}
-		i := slices.IndexFunc(readings, func(r reading) bool { return r.Name == g.Name })
+		i := slices.IndexFunc(readings, func(r query.Reading) bool { return r.Name == g.Name })
 		if i < 0 {
 			checks = append(checks, unread(g.Name, time.Time{}, analysis.Inconclusive, "not asked yet"))
 			continue
@@ -110,7 +100,7 @@ func queryChecks(gates []v1alpha1.Gate, readings []reading) []shift.Check {
 	return checks
 }
 
-func queryCheck(g v1alpha1.Gate, r reading) shift.Check {
+func queryCheck(g v1alpha1.Gate, r query.Reading) shift.Check {
 	switch {
 	case r.Err != nil:
 		return unread(g.Name, r.At, analysis.Inconclusive, missing(r.Err))

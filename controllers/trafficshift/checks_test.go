@@ -25,14 +25,14 @@ func queryGate(least, most string, noData v1alpha1.NoData) v1alpha1.Gate {
 
 func TestAReadingIsHeldAgainstItsBounds(t *testing.T) {
 	when := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
-	value := func(v float64) reading { return reading{Name: "ask", At: when, Value: v, Data: true} }
-	none, nan := reading{Name: "ask", At: when}, value(math.NaN())
-	down := reading{Name: "ask", At: when, Err: fmt.Errorf("asking at 12:00:01: %w", query.ErrUnreachable)}
-	broken := reading{Name: "ask", At: when, Value: 1, Data: true, Err: errors.New("it gives 2 values; accepted is one")}
+	value := func(v float64) query.Reading { return query.Reading{Name: "ask", At: when, Value: v, Data: true} }
+	none, nan := query.Reading{Name: "ask", At: when}, value(math.NaN())
+	down := query.Reading{Name: "ask", At: when, Err: fmt.Errorf("asking at 12:00:01: %w", query.ErrUnreachable)}
+	broken := query.Reading{Name: "ask", At: when, Value: 1, Data: true, Err: errors.New("it gives 2 values; accepted is one")}
 	tests := map[string]struct {
 		least, most string
 		noData      v1alpha1.NoData
-		reading     reading
+		reading     query.Reading
 		want        string // outcome, limit, message
 	}{
 		"AtLeast":        {"0.95", "", "", value(0.97), "Pass 0.95: 0.97, at least 0.95"},
@@ -58,7 +58,7 @@ func TestAReadingIsHeldAgainstItsBounds(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			checks := queryChecks([]v1alpha1.Gate{queryGate(tc.least, tc.most, tc.noData)}, []reading{{Name: "other"}, tc.reading})
+			checks := queryChecks([]v1alpha1.Gate{queryGate(tc.least, tc.most, tc.noData)}, []query.Reading{{Name: "other"}, tc.reading})
 			if len(checks) != 1 || checks[0].Gate != "ask" || !checks[0].ReadAt.Equal(when) {
 				t.Fatalf("checks %+v", checks)
 			}
@@ -83,9 +83,9 @@ func TestNothingPassesOutOfBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		g := queryGate(rapid.SampledFrom([]string{"", "-1", "0.5", "5"}).Draw(t, "least"), rapid.SampledFrom([]string{"", "5", "1e9"}).Draw(t, "most"),
 			rapid.SampledFrom([]v1alpha1.NoData{"", v1alpha1.NoDataHold, v1alpha1.NoDataFail}).Draw(t, "noData"))
-		r := reading{Name: "ask", Value: floats.Draw(t, "value"), Data: rapid.Bool().Draw(t, "data")}
+		r := query.Reading{Name: "ask", Value: floats.Draw(t, "value"), Data: rapid.Bool().Draw(t, "data")}
 		least, most := g.Query.Bounds()
-		got := queryChecks([]v1alpha1.Gate{g}, []reading{r})[0]
+		got := queryChecks([]v1alpha1.Gate{g}, []query.Reading{r})[0]
 		within := r.Data && r.Value >= least && r.Value <= most && !math.IsInf(r.Value, 0)
 		if (got.Outcome == analysis.Pass) != within {
 			t.Fatalf("%v within %v and %v (data %t): %s", r.Value, least, most, r.Data, got.Outcome)

@@ -31,7 +31,7 @@ type Evidence interface {
 // evidence reads what was counted since the last sample that the state has counted. A shift without a candidate asks nothing: at
 // rest it costs Prometheus no query.
 func (r *Reconciler) evidence(ctx context.Context, w *world) shift.Evidence {
-	key := query.Key{Namespace: w.shift.Namespace, Name: w.shift.Name}
+	key := w.key()
 	state := w.shift.Status.State
 	if state.Candidate == "" || state.Phase != v1alpha1.PhaseProgressing || w.scope.Service == nil {
 		r.Evidence.Unwatch(key)
@@ -56,6 +56,9 @@ func (r *Reconciler) evidence(ctx context.Context, w *world) shift.Evidence {
 	}
 	return e
 }
+
+// key names the shift to the collectors.
+func (w *world) key() query.Key { return query.Key{Namespace: w.shift.Namespace, Name: w.shift.Name} }
 
 // remembersNothing says whether the gates have yet to learn what is usual. They learn it before the first weight: later, what is
 // usual is what the candidate may have done.
