@@ -205,11 +205,11 @@ func (r *replay) at(at time.Time) []point {
 		for len(s.values) > 0 && s.values[0].Timestamp < now {
 			s.values = s.values[1:]
 		}
-		if len(s.values) == 0 || s.values[0].Timestamp != now || !isCount(float64(s.values[0].Value)) {
+		if len(s.values) == 0 || s.values[0].Timestamp != now {
 			continue
 		}
 		p := s.point
-		p.value = float64(s.values[0].Value)
+		p.value = countOf(s.values[0].Value)
 		points = append(points, p)
 	}
 	return points

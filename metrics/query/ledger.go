@@ -23,6 +23,7 @@ type look struct {
 //	new series          the value itself: the series was born since the last look, and its first requests count
 //	new series, but the last look cannot be trusted (it is the first one, or Prometheus had only just started): nothing; the
 //	                    value becomes the baseline
+//	NaN                 nothing; a series that is new with it has its first value as the baseline
 type ledger struct {
 	subject Subject
 	// bound is the histogram bound that tells slow requests, in milliseconds; 0 while none is known.
@@ -117,7 +118,7 @@ func (l *ledger) takeRequests(p point, d *rise) {
 // not pass for a fast one.
 func (l *ledger) takeDurations(series model.Fingerprint, h histogram, d *rise) {
 	c, counts := l.subject.classify(h.labels)
-	if !counts || c.noHost || c.failed || math.IsNaN(h.all) || math.IsNaN(h.within) {
+	if !counts || c.noHost || c.failed {
 		return
 	}
 	l.reports[c.reporter] = true
@@ -171,10 +172,17 @@ func (l *ledger) advance(known map[model.Fingerprint]*reading, series model.Fing
 		r = &reading{}
 		known[series] = r
 	}
+	r.look = l.looks
+	if math.IsNaN(now[0]) || math.IsNaN(now[1]) {
+		if !old {
+			r.values[0] = math.NaN()
+		}
+		return [2]float64{}
+	}
 	was := r.values
-	r.values, r.look = now, l.looks
+	r.values = now
 	switch {
-	case !old && !l.trusted:
+	case !old && !l.trusted, math.IsNaN(was[0]):
 		return [2]float64{}
 	case !old || now[0] < was[0] || now[1] < was[1]:
 		return now

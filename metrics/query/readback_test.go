@@ -80,7 +80,9 @@ func drawWorld(t *rapid.T, p *fakePrometheus, looks int) {
 		slow := math.Floor(v / 2)
 		born := rapid.IntRange(-2, looks-1).Draw(t, fmt.Sprint("birth of ", k))
 		for i := max(born, 0); i < looks; i++ {
-			switch rapid.SampledFrom([]string{"rise", "rise", "rise", "reset", "hide"}).Draw(t, "then") {
+			switch rapid.SampledFrom([]string{"rise", "rise", "rise", "reset", "hide", "keep"}).Draw(t, "then") {
+			case "keep":
+				continue // it is not scraped, and shows what it showed
 			case "hide":
 				p.hide(tick(i), changes...)
 				for _, le := range []string{"500", "+Inf"} {

@@ -39,13 +39,17 @@ func (s Subject) owners() []owner {
 	return []owner{{namespace: s.Namespace, workload: s.Stable}, {namespace: s.Namespace, workload: s.Candidate}, {service: s.Service}}
 }
 
-// points sorts a vector by owner. Values that no counter has are left out and counted.
+// points sorts a vector by owner. Values that no counter has become NaN, and are counted as skipped: the series is there, and what
+// it counts is not known. A bucket without a bound is left out.
 func points(v model.Vector) (byOwner map[owner][]point, skipped int) {
 	byOwner = map[owner][]point{}
 	for _, s := range v {
 		p, ok := pointOf(s.Metric)
-		if p.value = float64(s.Value); !ok || !isCount(p.value) {
+		p.value = countOf(s.Value)
+		if !ok || math.IsNaN(p.value) {
 			skipped++
+		}
+		if !ok {
 			continue
 		}
 		o := ownerOf(s.Metric)
@@ -66,8 +70,13 @@ func pointOf(m model.Metric) (point, bool) {
 	return p, !math.IsNaN(p.le)
 }
 
-// isCount says whether a counter can have that value.
-func isCount(v float64) bool { return v >= 0 && v <= maxCount }
+// countOf is the value, where a counter can have it, and NaN.
+func countOf(v model.SampleValue) float64 {
+	if v >= 0 && v <= maxCount {
+		return float64(v)
+	}
+	return math.NaN()
+}
 
 // parseBound reads a bucket's bound as a number, so that "500", "500.0" and "5e+02" are one; NaN where it is none.
 func parseBound(le string) float64 {
