@@ -151,7 +151,7 @@ var (
 	boundsForm = regexp.MustCompile(`^count by \(([\w,]+)\) \((.*)\)$`)
 	lastForm   = regexp.MustCompile(`^last_over_time\((.*)\[(\w+)\]\)$`)
 	selectForm = regexp.MustCompile(`^(\w+)\{(.*)\}$`)
-	matchForm  = regexp.MustCompile(`^(\w+)=~("(?:[^"\\]|\\.)*"),?`)
+	matchForm  = regexp.MustCompile(`^(\w+)([=!])~("(?:[^"\\]|\\.)*"),?`)
 )
 
 func (p *fakePrometheus) eval(promql string, at time.Time) (model.Vector, error) {
@@ -207,19 +207,21 @@ func (p *fakePrometheus) selector(promql string, at time.Time) ([]fakeSeries, er
 	if m == nil {
 		return nil, fmt.Errorf("the fake does not know %q", promql)
 	}
-	matchers := map[model.LabelName]*regexp.Regexp{}
+	matchers := map[model.LabelName]func(string) bool{}
 	for rest := m[2]; rest != ""; {
 		one := matchForm.FindStringSubmatch(rest)
 		if one == nil {
 			return nil, fmt.Errorf("the fake does not know the matcher %q", rest)
 		}
-		pattern, err := strconv.Unquote(one[2])
+		pattern, err := strconv.Unquote(one[3])
 		if err != nil {
 			return nil, err
 		}
-		if matchers[model.LabelName(one[1])], err = regexp.Compile("^(?s:" + pattern + ")$"); err != nil {
+		re, err := regexp.Compile("^(?s:" + pattern + ")$")
+		if err != nil {
 			return nil, err
 		}
+		matchers[model.LabelName(one[1])] = func(v string) bool { return re.MatchString(v) == (one[2] == "=") }
 		rest = rest[len(one[0]):]
 	}
 	return p.instant(m[1], matchers, at, window), nil
@@ -227,7 +229,7 @@ func (p *fakePrometheus) selector(promql string, at time.Time) ([]fakeSeries, er
 
 // instant returns each series with its sample at that time: the last one within the look-back, or, with a window, the last one
 // within the window whatever stale markers say.
-func (p *fakePrometheus) instant(name string, matchers map[model.LabelName]*regexp.Regexp, at time.Time, window time.Duration) []fakeSeries {
+func (p *fakePrometheus) instant(name string, matchers map[model.LabelName]func(string) bool, at time.Time, window time.Duration) []fakeSeries {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var found []fakeSeries
@@ -236,8 +238,8 @@ func (p *fakePrometheus) instant(name string, matchers map[model.LabelName]*rege
 			continue
 		}
 		matches := true
-		for label, re := range matchers {
-			matches = matches && re.MatchString(string(s.labels[label]))
+		for label, match := range matchers {
+			matches = matches && match(string(s.labels[label]))
 		}
 		if x, ok := s.last(at, window); matches && ok {
 			found = append(found, fakeSeries{s.labels, []fakeSample{x}})

@@ -166,9 +166,9 @@ func TestHistoryAsksOncePerMetric(t *testing.T) {
 	}
 	want := []string{
 		`last_over_time(istio_requests_total{reporter=~"destination|source|waypoint",destination_workload=~"micro-api-v1",destination_workload_namespace=~"shop"}[15m])`,
-		`last_over_time(istio_request_duration_milliseconds_bucket{reporter=~"destination|source|waypoint",destination_workload=~"micro-api-v1",destination_workload_namespace=~"shop",le=~"\\+Inf|500|500\\.0"}[15m])`,
+		`last_over_time(istio_request_duration_milliseconds_bucket{reporter=~"destination|source|waypoint",destination_workload=~"micro-api-v1",destination_workload_namespace=~"shop",response_code!~"5..",le=~"\\+Inf|500|500\\.0"}[15m])`,
 		`istio_requests_total{reporter=~"source",destination_workload=~"micro-api-v1",destination_workload_namespace=~"shop"}`,
-		`istio_request_duration_milliseconds_bucket{reporter=~"source",destination_workload=~"micro-api-v1",destination_workload_namespace=~"shop",le=~"\\+Inf|500|500\\.0"}`,
+		`istio_request_duration_milliseconds_bucket{reporter=~"source",destination_workload=~"micro-api-v1",destination_workload_namespace=~"shop",response_code!~"5..",le=~"\\+Inf|500|500\\.0"}`,
 		`count(up offset 1m)`,
 	}
 	if diff := cmp.Diff(want, p.asked()); diff != "" {

@@ -99,9 +99,10 @@ func (s selection) requests(read read) string {
 	return strings.Join(parts, " or ")
 }
 
-// durations reads the versions' buckets at the bounds asked for and the bucket of all requests.
+// durations reads the versions' buckets at the bounds asked for and the bucket of all requests. Failures are not timed: most are
+// told by their code, and are not asked for.
 func (s selection) durations(bounds []float64, read read) string {
-	return read(fmt.Sprintf("%s{%s,le=~%s}", metricDurations, s.versions(), anyOf(spellings(bounds))))
+	return read(fmt.Sprintf("%s{%s,%s!~\"5..\",le=~%s}", metricDurations, s.versions(), labelCode, anyOf(spellings(bounds))))
 }
 
 // freshness is the time of the newest sample behind requests(), by what it is of and reporter.

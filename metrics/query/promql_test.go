@@ -28,7 +28,7 @@ func TestPromQL(t *testing.T) {
 			`timestamp(istio_requests_total{` + versions + `}) or timestamp(istio_requests_total{` + nobody + `}))`},
 		"Durations": {
 			both.durations([]float64{500, 0.5}, asIs),
-			`istio_request_duration_milliseconds_bucket{` + versions + `,le=~"\\+Inf|0\\.5|500|500\\.0"}`,
+			`istio_request_duration_milliseconds_bucket{` + versions + `,response_code!~"5..",le=~"\\+Inf|0\\.5|500|500\\.0"}`,
 		},
 		"Bounds": {
 			both.bounds(90 * time.Second),

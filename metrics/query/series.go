@@ -52,19 +52,19 @@ func points(v model.Vector) (byOwner map[owner][]point, skipped int) {
 		if !ok {
 			continue
 		}
-		o := ownerOf(s.Metric)
+		o := ownerOf(p.labels)
 		byOwner[o] = append(byOwner[o], p)
 	}
 	return byOwner, skipped
 }
 
-// pointOf is the point of a series, without its value. It is false for a bucket whose bound is no number.
+// pointOf is the point of a series, without its value. It takes the labels over, and a bucket's bound out of them. It is false for
+// a bucket whose bound is no number.
 func pointOf(m model.Metric) (point, bool) {
 	p := point{labels: m}
 	if le, isBucket := m[model.BucketLabel]; isBucket {
-		p.labels = m.Clone()
-		delete(p.labels, model.BucketLabel)
 		p.le = parseBound(string(le))
+		delete(m, model.BucketLabel)
 	}
 	p.series = p.labels.Fingerprint()
 	return p, !math.IsNaN(p.le)
