@@ -158,7 +158,7 @@ func (p *pass) goBackTo(to v1alpha1.Permille) bool {
 const relapses = 2
 
 func (p *pass) relapsed() *v1alpha1.Failure {
-	if p.next.Gate.Retreats < relapses || p.next.Stage != v1alpha1.StageStepping {
+	if p.next.Gate.Retreats < relapses || p.next.Weight == 0 {
 		return nil
 	}
 	pace := p.pace()
@@ -169,9 +169,9 @@ func (p *pass) relapsed() *v1alpha1.Failure {
 }
 
 // suspected goes back to a small weight while the evidence is too much to go on and too little to convict, or while the stable version
-// fails as well: both are reversible, and cost only time.
+// fails as well: both are reversible, and cost only time. From 100 it also shows whether stable would do any better.
 func (p *pass) suspected() bool {
-	if p.next.Stage != v1alpha1.StageStepping {
+	if p.next.Weight == 0 {
 		return false
 	}
 	pace, from := p.pace(), p.next.Weight

@@ -33,8 +33,8 @@ func TestBakeIsHeldAgainstWhatStableWasSeenToDo(t *testing.T) {
 		want           string
 	}{
 		"NoWorseThanStableWas":      {0.04, 0.04, v1alpha1.ReasonPromoted},
-		"MuchWorseThanStableWas":    {0.04, 0.2, v1alpha1.ReasonErrorRate},
-		"WorseThanTheLimitAlone":    {0, 0.05, v1alpha1.ReasonErrorRate},
+		"MuchWorseThanStableWas":    {0.04, 0.2, v1alpha1.ReasonErrorRateVsStable}, // it went back to where stable shows the difference
+		"WorseThanTheLimitAlone":    {0, 0.05, v1alpha1.ReasonErrorRateVsStable},
 		"TheFixOfAStableThatFailed": {1, 0, v1alpha1.ReasonPromoted},
 	}
 	for name, tc := range tests {

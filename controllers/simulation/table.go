@@ -15,7 +15,7 @@ import (
 // The seed and the replications of the table in docs/gates-benchmark.md.
 const (
 	PinnedSeed = 1
-	PinnedReps = 200
+	PinnedReps = 100
 )
 
 // Options say what to run.

@@ -163,6 +163,7 @@ func TestAnAnswerBecomesACheck(t *testing.T) {
 	want := []shift.Check{
 		{Gate: "desk", ReadAt: when, Outcome: analysis.Fail, Value: math.NaN(), Limit: math.NaN(), Message: "desk.shop:8080 answered 403 Forbidden (asked 2 times)"},
 		{Gate: "other", Outcome: analysis.Inconclusive, Value: math.NaN(), Limit: math.NaN(), Message: "no answer yet"},
+		{Gate: "checkout", Outcome: analysis.Inconclusive, Value: math.NaN(), Limit: math.NaN(), Message: "not asked yet"},
 	}
 	if diff := cmp.Diff(want, w.observation.Checks, cmpopts.EquateNaNs()); diff != "" {
 		t.Errorf("checks (-want +got):\n%s", diff)

@@ -114,9 +114,9 @@ func (p part) judge(s State, l Limits, harm Evidence) Verdict {
 	convicts := p.gate == harm.culprit.gate
 	switch {
 	case convicts && harm.LogHarm >= logAlpha:
-		return p.convict(c, harm)
+		return p.convict(p.shown(s), harm)
 	case convicts && harm.LogHarm >= logSuspicion:
-		return c.verdict(p, Inconclusive, ReasonSuspicious, "%s; evidence %s:1 that %s: too much to go on, and too little to convict", c.sentence(), odds(harm.LogHarm), p.claim())
+		return c.verdict(p, Inconclusive, ReasonSuspicious, "%s; evidence %s:1 that %s: too much to go on, and too little to convict", p.shown(s).sentence(), odds(harm.LogHarm), p.claim())
 	case p.step(s).candidate.n == 0:
 		return c.verdict(p, Inconclusive, ReasonNoTraffic, "no %s yet", c.candidate.noun)
 	case p.relative:
@@ -199,6 +199,16 @@ func (p part) compare(s State, l Limits) comparison {
 		return p.step(s)
 	}
 	return p.total(s)
+}
+
+// shown is what people are told of a candidate under suspicion: what it did at the present weight where that is worse than all it did
+// before, because it may have gone bad only then.
+func (p part) shown(s State) comparison {
+	now, all := p.step(s), p.total(s)
+	if now.candidate.k >= leastErrors && now.candidate.rate() > all.candidate.rate() {
+		return now
+	}
+	return all
 }
 
 func (p part) compared(candidate, stable Counts) comparison {

@@ -74,7 +74,7 @@ func PaceOf(s State, l Limits, left time.Duration) Pace {
 		p.Why = "stable is failing too: shared dependency?"
 	case max(harm.LogHarm, harm.LogBurst) >= logRetreat:
 		p.Ceiling, p.Reason = probe, ReasonSuspicious
-		p.Why = fmt.Sprintf("%s; evidence %s:1 that %s", harm.culprit.total(s).sentence(), odds(max(harm.LogHarm, min(harm.LogBurst, logAlpha))), harm.culprit.claim())
+		p.Why = fmt.Sprintf("%s; evidence %s:1 that %s", harm.culprit.shown(s).sentence(), odds(max(harm.LogHarm, min(harm.LogBurst, logAlpha))), harm.culprit.claim())
 	}
 	p.Allowed = min(p.Allowed, p.Ceiling)
 	return p
