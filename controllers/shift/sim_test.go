@@ -45,6 +45,8 @@ type world struct {
 	bypass    bool
 	intents   shift.Intents
 	problems  []shift.Problem
+	checks    []shift.Check
+	history   []analysis.Sample
 
 	noHost       func(share v1alpha1.Permille) float64 // how many of all requests find no host, by the candidate's weight
 	measured     func(share v1alpha1.Permille) v1alpha1.Permille
@@ -129,6 +131,7 @@ func (w *world) observe() shift.Observation {
 		o.Tables = append(o.Tables, shift.Table{Name: name, Exists: ok || w.bare[name], Routes: slices.Clone(routes), Bare: w.bare[name]})
 	}
 	o.Evidence = w.sample()
+	o.Evidence.History, o.Checks = w.history, w.checks
 	return o
 }
 

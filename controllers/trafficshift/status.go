@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -130,10 +131,24 @@ func setEvidenceAvailable(status *v1alpha1.TrafficShiftStatus, generation int64,
 	case d.Next.Candidate == "" || w.shift.Status.State.Phase != v1alpha1.PhaseProgressing:
 		set(status, generation, v1alpha1.ConditionEvidenceAvailable, metav1.ConditionUnknown, v1alpha1.ReasonAtRest, "no candidate is being judged")
 	case e.Available:
-		set(status, generation, v1alpha1.ConditionEvidenceAvailable, metav1.ConditionTrue, v1alpha1.ReasonCounting, fmt.Sprintf("counting requests as reporter %s sees them", e.Sample.Reporter))
+		set(status, generation, v1alpha1.ConditionEvidenceAvailable, metav1.ConditionTrue, v1alpha1.ReasonCounting,
+			fmt.Sprintf("counting requests as reporter %s sees them%s", e.Sample.Reporter, slowness(w.spec.MaxLatency, e.Sample.SlowAbove)))
 	default:
 		set(status, generation, v1alpha1.ConditionEvidenceAvailable, metav1.ConditionFalse, v1alpha1.ReasonNoEvidence, e.Missing)
 	}
+}
+
+// slowness says what counts as slow: response times are known by the bounds of the mesh's histogram alone.
+func slowness(limit *v1alpha1.LatencyLimit, bound time.Duration) string {
+	switch {
+	case limit == nil:
+		return ""
+	case bound == 0:
+		return "; there is no histogram of response times yet, so that none is judged"
+	case bound == limit.Below.Duration:
+		return fmt.Sprintf("; slow is above %s", bound)
+	}
+	return fmt.Sprintf("; slow is above %s, the histogram's bound next to %s", bound, limit.Below.Duration)
 }
 
 func setProgressing(status *v1alpha1.TrafficShiftStatus, generation int64, _ *world, d shift.Decision) {

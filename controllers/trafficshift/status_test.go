@@ -62,6 +62,14 @@ func TestStatusGolden(t *testing.T) {
 				Phase: v1alpha1.PhaseProgressing, Stage: v1alpha1.StageBaking, Stable: "v1", Candidate: "v2", Weight: 1000, Peak: 1000, VerifiedSince: at(40),
 			}},
 		},
+		"auto": {
+			shift.Observation{Versions: versions, Evidence: shift.Evidence{Available: true, Sample: analysis.Sample{
+				Reporter: analysis.Waypoint, SlowAbove: 500 * time.Millisecond,
+			}}},
+			shift.Decision{Reason: v1alpha1.ReasonHolding, Message: "v2 holds 1.6% for 30s; 0 of 31 requests failed", Next: v1alpha1.State{
+				Phase: v1alpha1.PhaseProgressing, Stage: v1alpha1.StageStepping, Stable: "v1", Candidate: "v2", Weight: 16, Peak: 16, WeightedAt: at(30),
+			}},
+		},
 		"failed": {
 			shift.Observation{Versions: versions},
 			shift.Decision{Reason: v1alpha1.ReasonRejected, Message: "v2 was refused: 40 of 200 requests failed; v1 has all the traffic",
@@ -92,6 +100,10 @@ func TestStatusGolden(t *testing.T) {
 			ts.Status.State.Candidate = tc.d.Next.Candidate
 			w := &world{shift: ts, observation: tc.obs}
 			w.spec.Pacing = v1alpha1.PacingLadder
+			if name == "auto" {
+				w.spec.Pacing = v1alpha1.PacingAuto
+				w.spec.MaxLatency = &v1alpha1.LatencyLimit{Percentile: "99", Below: metav1.Duration{Duration: 450 * time.Millisecond}}
+			}
 			w.spec.Default()
 			status := statusOf(ts, w, tc.d)
 			for i := range status.Conditions {
