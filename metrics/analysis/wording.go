@@ -26,10 +26,16 @@ func (e evidence) String() string {
 	return fmt.Sprintf("%d of %d %s (%s)", e.k, e.n, e.noun, percent(e.rate()))
 }
 
-// interval is the rate with its interval, in percent: "4.0% [0.9, 10.6]".
+// interval is the rate with its interval, in percent: "4.0% [0.9, 10.6]". Both ends have the decimals that the lower takes to be more
+// than nothing.
 func (e evidence) interval() string {
 	lower, upper := Interval(e.k, e.n, 1-displayed)
-	return fmt.Sprintf("%s [%s, %s]", percent(e.rate()), points(lower), points(upper))
+	least := lower
+	if least == 0 {
+		least = upper
+	}
+	places := max(decimals(100*least, 1), 1)
+	return fmt.Sprintf("%s [%.*f, %.*f]", percent(e.rate()), places, 100*lower, places, 100*upper)
 }
 
 // comparison is one question put to the two versions: which share of their requests failed, or was slow.
@@ -78,16 +84,20 @@ func percent(rate float64) string { return points(rate) + "%" }
 
 // points writes a rate in percentage points: "4.0", "0.03".
 func points(rate float64) string {
-	p, decimals := rate*100, 1
+	p, places := rate*100, 1
 	if p > 0 && p < 0.095 {
-		decimals = min(1-int(math.Floor(math.Log10(p))), 10)
+		places = decimals(p, 2)
 	}
-	return strconv.FormatFloat(p, 'f', decimals, 64)
+	return strconv.FormatFloat(p, 'f', places, 64)
 }
+
+// decimals is how many decimals a number below 1 takes to show so many significant digits.
+func decimals(v float64, digits int) int { return min(digits-1-int(math.Floor(math.Log10(v))), 10) }
 
 // odds writes an e-value: "4,500", rounded down to two digits so that no figure is claimed that was not reached.
 func odds(logE float64) string {
-	e := math.Exp(min(logE, math.Log(1e15)))
+	const precision = 1e-9 // exp(log(1000)) is a little less than 1000
+	e := math.Exp(min(logE, math.Log(1e15))) * (1 + precision)
 	if e < 1 {
 		return "1"
 	}
