@@ -72,12 +72,16 @@ type Evidence struct {
 	culprit part
 }
 
-// harm averages the evidence of all parts.
+// harm averages the evidence of all parts. Where stable breaks the absolute limit too, that part is left out: it must neither convict, nor
+// speak for one that does. Less evidence is no less valid.
 func (s State) harm(l Limits) Evidence {
 	m := s.Memory
 	e := Evidence{LogHarm: math.Inf(-1), LogBurst: math.Inf(-1)}
 	most := math.Inf(-1)
 	for _, p := range l.parts(&m) {
+		if !p.relative && !l.Alone && p.total(s).stable.rate() > p.question.limit {
+			continue
+		}
 		share := math.Log(p.share)
 		e.LogHarm, e.LogBurst = logAdd(e.LogHarm, share+p.mixture.log()), logAdd(e.LogBurst, share+p.mixture.burst())
 		if v := share + p.mixture.log(); v > most {
@@ -127,9 +131,6 @@ func (p part) judge(s State, l Limits, harm Evidence) Verdict {
 
 // convict is the verdict that takes a candidate back. An e-value bounds false alarms; it says nothing of how sure one may be.
 func (p part) convict(c comparison, harm Evidence) Verdict {
-	if !p.relative && c.stable.n > 0 && c.stable.rate() > p.question.limit {
-		return c.verdict(p, Inconclusive, ReasonStableBreaksLimit, "%s; stable breaks the limit of %s too", c.sentence(), percent(p.question.limit))
-	}
 	return c.verdict(p, Fail, p.reason, "%s (always-valid 95%% intervals); evidence %s:1 that %s (a false alarm this strong has probability <= 1/%s)",
 		c.withIntervals(), odds(harm.LogHarm), p.claim(), odds(harm.LogHarm))
 }
