@@ -30,8 +30,11 @@ type margins struct {
 	prior    float64
 }
 
-// advance is the null of too large an increase, which the proof for promotion rejects.
-func (m margins) advance() null { return null{1, m.increase} }
+// advance is the null of too large an increase, which the proof for promotion rejects. An increase that no rate is left for is not one.
+func (m margins) advance() null {
+	const most = 0.99
+	return null{1, min(m.increase, most)}
+}
 
 // metric is the memory of one metric: the share of requests that failed, or that were slow.
 type metric struct {

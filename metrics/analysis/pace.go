@@ -114,7 +114,7 @@ func (s State) seen(l Limits) float64 {
 func (s State) need(l Limits, left time.Duration) float64 {
 	most := 0.0
 	for q := range l.questions {
-		most = max(most, s.missing(q, q.increase, topLeast, l))
+		most = max(most, s.missing(q, q.advance(), topLeast, l))
 	}
 	if most == 0 {
 		return 0
@@ -126,16 +126,15 @@ func (s State) need(l Limits, left time.Duration) float64 {
 	return most / available
 }
 
-// missing is how many requests of the candidate the proof of an increase below that much takes, on average, where the candidate is as
+// missing is how many requests of the candidate it takes to prove that its increase is less than that of h, on average, where the candidate is as
 // good as stable and has the given weight; 0 where it is proven.
-func (s State) missing(q question, increase, weight float64, l Limits) float64 {
+func (s State) missing(q question, h null, weight float64, l Limits) float64 {
 	metric := q.metric(&s.Memory)
 	lacking := logProof + math.Ln2 - metric.proof()
 	if metric.proof() >= logProof {
 		return 0
 	}
 	a, scrape := metric.Usual.rate(q.prior), s.Memory.Rate()*l.Scrape.Seconds()
-	h := null{1, increase}
 	ratio := (1 - weight) / weight
 	gain := h.divergence(a, a, ratio, 1) * (1 - insurance)
 	phi := metric.Usual.tempering(a, block{ns: scrape * (1 - weight), nc: scrape * weight}, q.harm)
@@ -149,7 +148,7 @@ func (s State) forecast(q question, l Limits) string {
 	if l.Auto {
 		weight = max(weight, s.top(l, 1))
 	}
-	more := s.missing(q, q.increase, weight, l)
+	more := s.missing(q, q.advance(), weight, l)
 	text := fmt.Sprintf("insufficient data: %s of ~%s candidate requests", thousands(int64(n)), thousands(int64(math.Ceil(n+more))))
 	rate := s.Memory.Rate() * weight
 	if rate <= 0 {
@@ -169,7 +168,7 @@ const patience = 10 * time.Minute
 // wider is the increase that patience is enough to prove, rounded up to a tenth of a point; 0 where none is.
 func (s State) wider(q question, weight, rate float64, l Limits) float64 {
 	for increase := math.Ceil(q.increase*1000+0.5) / 1000; increase <= 0.1; increase += 0.001 {
-		if s.missing(q, increase, weight, l) <= rate*patience.Seconds() {
+		if s.missing(q, null{1, increase}, weight, l) <= rate*patience.Seconds() {
 			return increase
 		}
 	}
