@@ -200,7 +200,12 @@ func TestAWorseCandidateIsPromotedNoMoreOftenThanPromised(t *testing.T) {
 		{name: "NeverSeen", limits: defaults(), rps: 30, rates: tooMany(0.001)},
 		{name: "AtAHighRate", limits: half, rps: 100, seeded: true, rates: tooMany(0.004)},
 		{name: "AtAnAdversarialWeight", limits: half, rps: 30, seeded: true, rates: tooMany(0.001), weight: adversary},
-		{name: "InBursts", limits: half, rps: 100, seeded: true, rates: bursting(rates{stable: 0.001, candidate: 0.006}, 1), measured: true},
+		// The same null on average alone: both versions burst, each on its own.
+		{name: "InBursts", limits: half, rps: 100, seeded: true, rates: bursting(rates{stable: 0.001, candidate: 0.006}, 1)},
+		// So little is seen of these bursts that they pass for chance.
+		{name: "InBurstsAtLittleTraffic", limits: half, rps: 10, seeded: true, rates: bursting(rates{stable: 0.001, candidate: 0.006}, 1), measured: true},
+		{name: "InBurstsAtMuchTraffic", limits: half, rps: 1000, seeded: true, rates: bursting(rates{stable: 0.001, candidate: 0.006}, 1)},
+		{name: "InSmallBursts", limits: half, rps: 100, seeded: true, rates: bursting(rates{stable: 0.001, candidate: 0.006}, 0.25)},
 		// Null: two points more of the requests are slow.
 		{name: "TooSlow", limits: timed(), rps: 30, seeded: true, rates: always(tooSlow)},
 	} {

@@ -53,9 +53,9 @@ type metric struct {
 // bet takes one block of both versions as evidence.
 func (m *metric) bet(d block, q margins) {
 	a := m.Usual.rate(q.prior)
-	phi := m.Usual.tempering(a, d, q.harm)
-	m.Harm.add(harmOf(a, d, q.harm), phi, logAlpha)
+	m.Harm.add(harmOf(a, d, q.harm), m.Usual.tempering(a, d, q.harm), logAlpha)
 	h := q.advance()
+	phi := m.Usual.tempering(a, d, h)
 	for i, b := range [2]float64{a, a + h.delta/4} {
 		m.Advance[i] += insured(logE(a, b, d, h) / phi)
 	}

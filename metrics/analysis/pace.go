@@ -126,7 +126,7 @@ func (s State) need(l Limits, left time.Duration) float64 {
 	return most / available
 }
 
-// missing is how many requests of the candidate it takes to prove that its increase is less than that of h, on average, where the candidate is as
+// missing is how many requests of the candidate it takes to prove that its increase is less than that of h, on average, where it is as
 // good as stable and has the given weight; 0 where it is proven.
 func (s State) missing(q question, h null, weight float64, l Limits) float64 {
 	metric := q.metric(&s.Memory)
@@ -137,7 +137,7 @@ func (s State) missing(q question, h null, weight float64, l Limits) float64 {
 	a, scrape := metric.Usual.rate(q.prior), s.Memory.Rate()*l.Scrape.Seconds()
 	ratio := (1 - weight) / weight
 	gain := h.divergence(a, a, ratio, 1) * (1 - insurance)
-	phi := metric.Usual.tempering(a, block{ns: scrape * (1 - weight), nc: scrape * weight}, q.harm)
+	phi := metric.Usual.tempering(a, block{ns: scrape * (1 - weight), nc: scrape * weight}, h)
 	return max(lacking, 0) * phi / max(gain, 1e-12)
 }
 
