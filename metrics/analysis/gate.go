@@ -121,6 +121,8 @@ func (p part) judge(s State, l Limits, harm Evidence) Verdict {
 		return p.convict(p.shown(s), harm)
 	case convicts && harm.LogHarm >= logSuspicion:
 		return c.verdict(p, Inconclusive, ReasonSuspicious, "%s; evidence %s:1 that %s: too much to go on, and too little to convict", p.shown(s).sentence(), odds(harm.LogHarm), p.claim())
+	case s.Memory.Outage > 0 && !l.Alone:
+		return c.verdict(p, Inconclusive, ReasonStableFailing, "stable is failing too: shared dependency? %s", p.step(s).sentence())
 	case p.step(s).candidate.n == 0:
 		return c.verdict(p, Inconclusive, ReasonNoTraffic, "no %s yet", c.candidate.noun)
 	case p.relative:
@@ -154,10 +156,7 @@ func (p part) claim() string {
 // prove asks for the proof that the candidate is not worse than stable by more than may be promoted.
 func (p part) prove(c comparison, s State, l Limits) Verdict {
 	metric := p.question.metric(&s.Memory)
-	switch {
-	case s.Memory.Outage > 0:
-		return c.verdict(p, Inconclusive, ReasonStableFailing, "stable is failing too: shared dependency? %s", c.sentence())
-	case metric.proof() >= logProof:
+	if metric.proof() >= logProof {
 		return c.verdict(p, Pass, ReasonNoWorse, "%s; proven to be worse by less than %spp", c.sentence(), points(p.question.increase))
 	}
 	v := c.verdict(p, Inconclusive, ReasonInsufficientData, "%s", s.forecast(p.question, l))
