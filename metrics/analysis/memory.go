@@ -202,13 +202,14 @@ func (m Memory) sane() bool {
 			return false
 		}
 	}
-	return m.Span >= 0 && m.Outage >= 0 && m.Outage <= outageBlocks && m.Failing >= 0 && atLeast(m.Requests, 0) && atLeast(m.Seconds, 0) &&
+	return m.Span >= 0 && m.Outage >= 0 && m.Outage <= outageBlocks && m.Failing >= 0 && isAmount(m.Requests) && isAmount(m.Seconds) &&
 		m.Errors.sane() && m.Slow.sane()
 }
 
 func (m *metric) sane() bool {
-	return m.Harm.T >= 0 && m.Limit.T >= 0 && isRate(m.Rate) && atLeast(m.Usual.N, 0) && atLeast(m.Usual.K, 0) && m.Usual.K <= m.Usual.N*(1+1e-9) &&
-		atLeast(m.Usual.Square, 0) && !math.IsInf(m.Usual.Excess, 0)
+	return m.Harm.T >= 0 && m.Limit.T >= 0 && isRate(m.Rate) && isAmount(m.Usual.N) && isAmount(m.Usual.K) && m.Usual.K <= m.Usual.N*(1+1e-9) &&
+		isAmount(m.Usual.Square) && !math.IsInf(m.Usual.Excess, 0)
 }
 
-func atLeast(v, least float64) bool { return v >= least && !math.IsInf(v, 1) }
+// isAmount says whether v is a finite number of 0 or more.
+func isAmount(v float64) bool { return v >= 0 && !math.IsInf(v, 1) }
