@@ -162,10 +162,19 @@ func (p *pass) relapsed() *v1alpha1.Failure {
 		return nil
 	}
 	pace := p.pace()
-	if pace.Reason != analysis.ReasonSuspicious || p.ceiling(pace) >= p.next.Weight {
+	if pace.Reason != analysis.ReasonSuspicious || !p.exceeds(p.next.Weight, p.ceiling(pace)) {
 		return nil
 	}
 	return failure(v1alpha1.ReasonSuspicionOfHarm, "%s at %s came under suspicion again, after %d retreats: %s", p.next.Candidate, p.next.Weight, p.next.Gate.Retreats, pace.Why)
+}
+
+// exceeds reports whether a weight lies so far above a ceiling that going back is worth proving the route anew: with evidence, a ceiling
+// moves a little at every scrape.
+func (p *pass) exceeds(w, ceiling v1alpha1.Permille) bool {
+	if p.auto() {
+		return float64(w) >= leastLeap*float64(ceiling)
+	}
+	return w > ceiling
 }
 
 // suspected goes back to a small weight while the evidence is too much to go on and too little to convict, or while the stable version
@@ -175,7 +184,7 @@ func (p *pass) suspected() bool {
 		return false
 	}
 	pace, from := p.pace(), p.next.Weight
-	if ceiling := p.ceiling(pace); ceiling >= from || !p.goBackTo(ceiling) {
+	if !p.exceeds(from, p.ceiling(pace)) || !p.goBackTo(p.ceiling(pace)) {
 		return false
 	}
 	if pace.Reason == analysis.ReasonSuspicious {
