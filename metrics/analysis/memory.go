@@ -203,12 +203,22 @@ func (m Memory) sane() bool {
 		}
 	}
 	return m.Span >= 0 && m.Outage >= 0 && m.Outage <= outageBlocks && m.Failing >= 0 && isAmount(m.Requests) && isAmount(m.Seconds) &&
-		m.Errors.sane() && m.Slow.sane()
+		isAmount(m.Rate()) && m.Errors.sane() && m.Slow.sane()
 }
 
 func (m *metric) sane() bool {
-	return m.Harm.T >= 0 && m.Limit.T >= 0 && isRate(m.Rate) && isAmount(m.Usual.N) && isAmount(m.Usual.K) && m.Usual.K <= m.Usual.N*(1+1e-9) &&
-		isAmount(m.Usual.Square) && !math.IsInf(m.Usual.Excess, 0)
+	return m.Harm.sane() && m.Limit.sane() && m.proves() && isRate(m.Rate) && m.Usual.sane()
+}
+
+// proves reports whether the proof for promotion is one that so many blocks can give.
+func (m *metric) proves() bool {
+	const most = 1e18
+	for _, a := range m.Advance {
+		if !(a <= most && a >= float64(m.Harm.T)*math.Log(insurance)-slack) || m.Harm.T == 0 && a != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // isAmount says whether v is a finite number of 0 or more.

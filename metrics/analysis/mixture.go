@@ -72,3 +72,21 @@ func (m *mixture) log() float64 {
 
 // burst is log E without the cap on the last block.
 func (m *mixture) burst() float64 { return max(m.Burst, m.log()) }
+
+// slack is what sums of logarithms may be off by.
+const slack = 1e-6
+
+// sane reports whether so many blocks can give these numbers: no block weighs more than the cap, nor takes more than the insurance leaves.
+func (m *mixture) sane() bool {
+	const mostBlocks, mostBurst = 1 << 40, 1e18
+	if m.T < 0 || m.T > mostBlocks || !(math.Abs(m.Burst) <= mostBurst) {
+		return false
+	}
+	t := float64(m.T)
+	for _, s := range m.S {
+		if m.T > 0 && !(s <= t*logAlpha+slack && s >= math.Log(insurance)-math.Log(t*(t+1))-slack) {
+			return false
+		}
+	}
+	return true
+}
