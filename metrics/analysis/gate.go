@@ -148,7 +148,7 @@ func (p part) claim() string {
 	}
 	worse := "it is worse than"
 	if p.question.slow {
-		worse = "it is slower than"
+		worse = "it is slow more often than"
 	}
 	return fmt.Sprintf("%s %gx stable + %spp", worse, p.question.harm.slope, points(p.question.harm.delta))
 }

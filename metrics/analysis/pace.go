@@ -149,7 +149,11 @@ func (s State) forecast(q question, l Limits) string {
 		weight = max(weight, s.top(l, 1))
 	}
 	more := s.missing(q, q.advance(), weight, l)
-	text := fmt.Sprintf("insufficient data: %s of ~%s candidate requests", thousands(int64(n)), thousands(int64(math.Ceil(n+more))))
+	noun := "candidate requests"
+	if q.slow {
+		noun = "timed candidate requests"
+	}
+	text := fmt.Sprintf("insufficient data: %s of ~%s %s", thousands(int64(n)), thousands(int64(math.Ceil(n+more))), noun)
 	rate := s.Memory.Rate() * weight
 	if rate <= 0 {
 		return text + "; there is no traffic"
