@@ -202,8 +202,8 @@ func (m Memory) sane() bool {
 			return false
 		}
 	}
-	return m.Span >= 0 && m.Outage >= 0 && m.Outage <= outageBlocks && m.Failing >= 0 && isAmount(m.Requests) && isAmount(m.Seconds) &&
-		isAmount(m.Rate()) && m.Errors.sane() && m.Slow.sane()
+	return m.Span >= 0 && m.Outage >= 0 && m.Outage <= outageBlocks && m.Failing >= 0 && finite(m.Requests) && finite(m.Seconds) &&
+		finite(m.Rate()) && m.Errors.sane() && m.Slow.sane()
 }
 
 func (m *metric) sane() bool {
@@ -221,5 +221,5 @@ func (m *metric) proves() bool {
 	return true
 }
 
-// isAmount says whether v is a finite number of 0 or more.
-func isAmount(v float64) bool { return v >= 0 && !math.IsInf(v, 1) }
+// finite reports whether v is a number that is not negative.
+func finite(v float64) bool { return v >= 0 && !math.IsInf(v, 1) }

@@ -62,6 +62,6 @@ func (u usual) fails(k, n, prior float64) bool {
 // sane reports whether these are sums over blocks.
 func (u usual) sane() bool {
 	const least, most = 1e-12, 1e40 // m^2 of a block of one request, and that of all requests there are
-	return isAmount(u.N) && atLeast(u.K, 0) && u.K <= u.N*(1+1e-9) && u.N <= most && math.Abs(u.Excess) <= most &&
+	return finite(u.N) && finite(u.K) && u.K <= u.N*(1+1e-9) && u.N <= most && math.Abs(u.Excess) <= most &&
 		(u.Square == 0 || u.Square >= least && u.Square <= most)
 }
