@@ -8,7 +8,7 @@ import (
 )
 
 // runs is how many hours each null is lived through. The default keeps the package quick; the table in the documentation takes more.
-var runs = flag.Int("runs", 150, "runs of each calibration")
+var runs = flag.Int("runs", 120, "runs of each calibration")
 
 // rates are what the two versions truly do in one block.
 type rates struct{ stable, candidate, slowStable, slowCandidate float64 }
