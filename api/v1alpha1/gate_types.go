@@ -8,6 +8,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:validation:XValidation:rule="!(has(self.manual) && has(self.dryRun) && self.dryRun)",message="a manual gate cannot be a dry run: a person is asked, or is not"
 type Gate struct {
 	// name names the gate in status, events and metrics.
+	// +kubebuilder:validation:XValidation:rule="!(self in ['requests', 'error-rate', 'error-rate-vs-stable', 'latency', 'latency-vs-stable'])",message="is the name of a built-in gate: choose another"
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`

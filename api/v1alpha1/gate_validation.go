@@ -19,6 +19,9 @@ const (
 	mostTimeout   = time.Minute
 )
 
+// builtInGates have these names in metrics and messages; metrics/analysis asks them.
+var builtInGates = []string{"requests", "error-rate", "error-rate-vs-stable", "latency", "latency-vs-stable"}
+
 var gateName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 
 // validateGates expects gates with their defaults. The schema says the same to whoever writes to an API server.
@@ -30,6 +33,8 @@ func validateGates(gates []Gate, path *field.Path) field.ErrorList {
 		switch {
 		case len(g.Name) > 63 || !gateName.MatchString(g.Name):
 			errs = append(errs, field.Invalid(p.Child("name"), g.Name, "must be at most 63 of a-z, 0-9 and -, such as checkout-success"))
+		case slices.Contains(builtInGates, g.Name):
+			errs = append(errs, field.Invalid(p.Child("name"), g.Name, "is the name of a built-in gate: choose another, such as checkout-"+g.Name))
 		case seen[g.Name]:
 			errs = append(errs, field.Duplicate(p.Child("name"), g.Name))
 		}

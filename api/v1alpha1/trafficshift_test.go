@@ -153,6 +153,7 @@ func TestValidateNamesTheFieldOfAGate(t *testing.T) {
 		"NameTwice": {[]Gate{before("5"), before("50")}, []string{"[1].name"}},
 		"NoName":    {[]Gate{{Manual: &ManualGate{}}}, []string{"[0].name"}},
 		"Name":      {[]Gate{{Name: "Checkout", Manual: &ManualGate{}}}, []string{"[0].name"}},
+		"BuiltIn":   {[]Gate{{Name: "error-rate", Manual: &ManualGate{}}}, []string{"[0].name"}},
 		"LongName":  {[]Gate{{Name: strings.Repeat("x", 64), Manual: &ManualGate{}}}, []string{"[0].name"}},
 		"NoKind":    {[]Gate{{Name: "g"}}, []string{"[0]"}},
 		"TwoKinds":  {[]Gate{{Name: "g", Manual: &ManualGate{}, Query: &QueryGate{PromQL: "up", Min: "1"}}}, []string{"[0]"}},

@@ -192,17 +192,13 @@ func (p *pass) outlook() string {
 // objection is the first verdict that stands in the way of a weight. Everything must pass for 100; below, it is enough that nothing speaks
 // against the candidate. On a ladder each rung also takes its least of requests.
 func (p *pass) objection(next v1alpha1.Permille) (analysis.Verdict, bool) {
-	asked := p.verdicts
-	if next != v1alpha1.Whole {
-		asked = slices.DeleteFunc(slices.Clone(p.verdicts), func(v analysis.Verdict) bool {
-			return v.Unproven || p.auto() && p.paced(v, next)
-		})
-		if len(asked) == 0 && len(p.verdicts) > 0 {
-			return analysis.Verdict{}, false
+	for _, v := range p.verdicts {
+		lenient := next != v1alpha1.Whole && (v.Unproven || p.auto() && p.paced(v, next))
+		if v.Outcome != analysis.Pass && !v.DryRun && !lenient {
+			return v, true
 		}
 	}
-	v := analysis.Overall(asked)
-	return v, v.Outcome != analysis.Pass
+	return analysis.Overall(nil), len(p.verdicts) == 0
 }
 
 // paced reports whether the pace has taken a verdict into account: few requests, or a suspicion, allow little more weight.

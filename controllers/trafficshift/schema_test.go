@@ -94,6 +94,7 @@ func TestTheAPIServerRefusesMistakesInGates(t *testing.T) {
 		"OneOfEach":     {`{name: a, query: {promql: up, min: "1"}}, {name: b, webhook: {url: "https://gate.shop/ask"}}, {name: c, manual: {}}`, ""},
 		"NameTwice":     {`{name: c, manual: {}}, {name: c, manual: {}}`, "Duplicate"},
 		"Name":          {`{name: C, manual: {}}`, "name"},
+		"BuiltIn":       {`{name: latency, manual: {}}`, "is the name of a built-in gate"},
 		"NoKind":        {`{name: c}`, "exactly one of query, webhook and manual"},
 		"TwoKinds":      {`{name: c, manual: {}, webhook: {url: "http://x"}}`, "exactly one of query, webhook and manual"},
 		"DryPerson":     {`{name: c, dryRun: true, manual: {}}`, "a person is asked"},

@@ -113,7 +113,7 @@ func (m *Memory) close(l Limits, bet bool) {
 		if bet {
 			metric.take(d, q.margins, l.Alone, suspended)
 		}
-		failing = failing || metric.Usual.fails(d.ks, d.ns, q.prior)
+		failing = failing || !l.Alone && metric.Usual.fails(d.ks, d.ns, q.prior) // alone, stable has but stragglers
 	}
 	m.notice(failing)
 	m.learn(l)
@@ -164,12 +164,14 @@ func (m *Memory) notice(failing bool) {
 	}
 }
 
-// Rate is the service's requests a second; 0 where none were seen.
+// Rate is the service's requests a second, the block that is not over yet included, so that it falls while there is no traffic; 0 where
+// none were seen.
 func (m Memory) Rate() float64 {
-	if m.Seconds <= 0 {
+	seconds := m.Seconds + m.Span.Seconds()
+	if seconds <= 0 {
 		return 0
 	}
-	return m.Requests / m.Seconds
+	return (m.Requests + float64(m.Pending.requests())) / seconds
 }
 
 // Encode writes the memory as JSON of at most 2 KB.
