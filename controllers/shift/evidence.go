@@ -142,7 +142,7 @@ func (p *pass) limits() analysis.Limits {
 	l := analysis.Limits{
 		MaxErrorRate: maxErrors, MaxIncrease: maxIncrease, MaxSlowRate: -1,
 		MinRequests: int64(*p.spec.MinRequests), Alone: p.next.Stage == v1alpha1.StageBaking,
-		Scrape: p.obs.Timing.Scrape, Weight: float64(p.next.Weight) / float64(v1alpha1.Whole), Auto: p.auto(),
+		Scrape: p.obs.Timing.Scrape, Weight: float64(p.rungBelow(v1alpha1.Whole)) / float64(v1alpha1.Whole), Auto: p.auto(),
 		Budget: int64(*p.spec.MaxFailedRequests), Reaction: reactionScrapes * p.obs.Timing.Scrape,
 	}
 	if p.spec.MaxLatency != nil {

@@ -99,7 +99,8 @@ func (p *pass) waitForIsolation() bool {
 	case !p.obs.Evidence.Available:
 		p.say(v1alpha1.ReasonNoEvidence, "%s; %s stays at 0%% until Prometheus can tell that nothing reaches it", p.obs.Evidence.Missing, p.next.Candidate)
 	case p.next.Gate.Samples < isolationScrapes:
-		p.say(v1alpha1.ReasonProvingIsolation, "watching for %d scrapes that nothing reaches %s before its first weight", isolationScrapes, p.next.Candidate)
+		p.say(v1alpha1.ReasonProvingIsolation, "watching for %d scrapes that nothing reaches %s before its first weight; for 100%%: %s",
+			isolationScrapes, p.next.Candidate, analysis.Forecast(p.evidence(), p.limits()))
 	default:
 		return false
 	}

@@ -101,7 +101,8 @@ type Limits struct {
 	Alone bool
 	// Scrape is the least span of a block of evidence: a scrape interval.
 	Scrape time.Duration
-	// Weight is the candidate's share of the traffic at present; Auto says that evidence sets the pace from here.
+	// Weight is the candidate's share of the traffic where the proof for 100 is waited for: the highest rung of a ladder below that. Auto
+	// says that evidence sets the pace, and that weight too.
 	Weight float64
 	Auto   bool
 	// Budget is how many requests the candidate may fail before it can be taken back, and Reaction the time that this takes: to see,

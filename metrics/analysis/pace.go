@@ -144,9 +144,9 @@ func (s State) missing(q question, h null, weight float64, l Limits) float64 {
 // forecast says how much more traffic the proof takes, and how long that is at today's rate.
 func (s State) forecast(q question, l Limits) string {
 	n := q.block(s.Memory.Total).nc
-	weight := min(max(l.Weight, leastWeight), topMost)
+	weight := max(l.Weight, leastWeight)
 	if l.Auto {
-		weight = max(weight, s.top(l, 1))
+		weight = s.top(l, 1)
 	}
 	more := s.missing(q, q.advance(), weight, l)
 	noun := "candidate requests"
@@ -164,6 +164,15 @@ func (s State) forecast(q question, l Limits) string {
 		text += fmt.Sprintf(", or raise maxIncrease to %spp", points(wider))
 	}
 	return text
+}
+
+// Forecast says how much traffic the proof of no more errors takes, and how long that is at today's rate: before anything is known of the
+// candidate, what a release will take.
+func Forecast(s State, l Limits) string {
+	for q := range l.questions {
+		return s.forecast(q, l)
+	}
+	return ""
 }
 
 // patience is a wait that nobody needs to be told how to shorten.
