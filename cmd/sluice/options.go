@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-dev/sluice/controllers/shift"
 	"github.com/sluice-dev/sluice/controllers/trafficshift"
+	"github.com/sluice-dev/sluice/metrics/exporter"
 	"github.com/sluice-dev/sluice/metrics/query"
 	"github.com/sluice-dev/sluice/metrics/webhook"
 )
@@ -68,6 +69,33 @@ func (o *options) bind(f *pflag.FlagSet) {
 	f.DurationVar(&o.lease, "leader-election-lease", o.lease, "how long a leader that was killed is waited for")
 	f.StringVar(&o.metricsAddr, "metrics-bind-address", o.metricsAddr, "address of /metrics; 0 serves none")
 	f.StringVar(&o.healthAddr, "health-probe-bind-address", o.healthAddr, "address of /healthz and /readyz")
+}
+
+// settings are what the flags, and the files that they name, say.
+type settings struct {
+	config   trafficshift.Config
+	evidence *query.Connections
+	webhooks webhook.Options
+}
+
+// settings checks all of them before the cluster is asked for anything. The observer hears of every question to Prometheus and webhooks.
+func (o *options) settings(observer *exporter.Exporter) (s settings, err error) {
+	if s.config, err = o.config(); err != nil {
+		return settings{}, err
+	}
+	named, err := o.connections()
+	if err != nil {
+		return settings{}, err
+	}
+	s.evidence, err = query.NewConnections(named, query.Options{
+		Interval: min(o.scrape, 5*time.Second), MaxAge: 4 * o.scrape, Scrape: o.scrape, Observer: observer,
+	})
+	if err != nil {
+		return settings{}, fmt.Errorf("connecting to Prometheus: %w", err)
+	}
+	s.webhooks, err = o.webhooks()
+	s.webhooks.Observer = observer
+	return s, err
 }
 
 // config checks the flags and returns what the reconciler needs of them. An error names the flag, its value and what is accepted.

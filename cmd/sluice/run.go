@@ -25,7 +25,6 @@ import (
 	"github.com/sluice-dev/sluice/controllers/shim"
 	"github.com/sluice-dev/sluice/controllers/trafficshift"
 	"github.com/sluice-dev/sluice/metrics/exporter"
-	"github.com/sluice-dev/sluice/metrics/query"
 	"github.com/sluice-dev/sluice/metrics/webhook"
 )
 
@@ -37,7 +36,11 @@ func (o *options) run(ctx context.Context) error {
 	}
 	ctrl.SetLogger(log)
 	klog.SetLogger(log)
-	config, err := o.config()
+	out, err := exporter.New(metrics.Registry, exporter.Build{Version: version, GoVersion: runtime.Version()})
+	if err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	given, err := o.settings(out)
 	if err != nil {
 		return err
 	}
@@ -49,7 +52,7 @@ func (o *options) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reaching the cluster at %s: %w", rest.Host, err)
 	}
-	if err := o.wire(mgr, config); err != nil {
+	if err := wire(mgr, given, out); err != nil {
 		return err
 	}
 	log.Info("starting", "version", version)
@@ -74,34 +77,17 @@ func (o *options) manager() ctrl.Options {
 }
 
 // wire puts the controllers together.
-func (o *options) wire(mgr ctrl.Manager, config trafficshift.Config) error {
-	metricsOut, err := exporter.New(metrics.Registry, exporter.Build{Version: version, GoVersion: runtime.Version()})
-	if err != nil {
-		return fmt.Errorf("registering metrics: %w", err)
-	}
-	named, err := o.connections()
-	if err != nil {
-		return err
-	}
-	evidence, err := query.NewConnections(named, query.Options{Interval: min(o.scrape, 5*time.Second), MaxAge: 4 * o.scrape, Scrape: o.scrape, Observer: metricsOut})
-	if err != nil {
-		return fmt.Errorf("connecting to Prometheus: %w", err)
-	}
-	mgr.GetLogger().Info("evidence comes from Prometheus", "connections", evidence.Addresses())
-	asking, err := o.webhooks()
-	if err != nil {
-		return err
-	}
-	asking.Observer = metricsOut
-	caller := webhook.NewCaller(asking)
+func wire(mgr ctrl.Manager, given settings, out *exporter.Exporter) error {
+	mgr.GetLogger().Info("evidence comes from Prometheus", "connections", given.evidence.Addresses())
+	caller := webhook.NewCaller(given.webhooks)
 	recorder := mgr.GetEventRecorder("sluice")
 	shifts := &trafficshift.Reconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Exporter: metricsOut,
-		Evidence: evidence, Webhooks: caller, Config: config, Now: time.Now,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Exporter: out,
+		Evidence: given.evidence, Webhooks: caller, Config: given.config, Now: time.Now,
 	}
 	annotations := &shim.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder}
 	for name, err := range map[string]error{
-		"the evidence collector":      mgr.Add(evidence),
+		"the evidence collector":      mgr.Add(given.evidence),
 		"the webhook caller":          mgr.Add(caller),
 		"the TrafficShift controller": shifts.SetupWithManager(mgr),
 		"the annotation controller":   annotations.SetupWithManager(mgr),
