@@ -111,7 +111,7 @@ func (p *pass) waitForRoute() bool {
 	if p.passed(p.next.RoutedSince, p.obs.Timing.Settle) {
 		return false
 	}
-	p.say(v1alpha1.ReasonRaising, "%s is being raised to %s", p.next.Candidate, p.next.Weight)
+	p.say(v1alpha1.ReasonRaising, "the weight of %s is becoming %s in the mesh", p.next.Candidate, p.next.Weight)
 	return true
 }
 
