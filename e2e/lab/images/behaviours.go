@@ -3,6 +3,7 @@ package images
 import (
 	"fmt"
 	"hash/fnv"
+	"math"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -39,6 +40,36 @@ func wearing(counts func(probe bool) bool) start {
 		}}
 		return App{Handler: a.handler(), Port: 8080}, nil
 	}
+}
+
+// failing fails a share of its users' requests, in percent: one at a random place in each run of as many as it takes. Whoever counts some
+// thousands of them finds that share, and not one that is far off by chance. Probes succeed.
+func failing(percent string) start {
+	return func(tag string, c Container) (App, error) {
+		share, err := strconv.ParseFloat(percent, 64)
+		if err != nil || !(share >= 0 && share <= 100) {
+			return App{}, fmt.Errorf("fails-%s: want a percentage, such as fails-0.6", percent)
+		}
+		var seen atomic.Uint64
+		a := &app{version: tag, reply: func(probe bool) answer {
+			if probe {
+				return answer{body: "ok\n"}
+			}
+			body := fmt.Sprintf("This is %s running in pod %s\n", tag, c.Pod)
+			return answer{failed: drawn(c.Pod, seen.Add(1)-1, share/100), body: body}
+		}}
+		return App{Handler: a.handler(), Port: 8080}, nil
+	}
+}
+
+// drawn decides whether the nth request of a pod, counted from 0, is the one of its run that fails.
+func drawn(pod string, n uint64, rate float64) bool {
+	if rate <= 0 {
+		return false
+	}
+	run := math.Floor(float64(n) * rate)
+	first, next := math.Ceil(run/rate), math.Ceil((run+1)/rate)
+	return float64(n) == first+math.Floor(chance(pod, uint64(run))*(next-first))
 }
 
 // neverReady runs and fails every request, its readiness probe included.
@@ -99,13 +130,16 @@ func configured(tag string, c Container) (App, error) {
 }
 
 // unlucky decides by hash whether the nth request of a pod fails, so that a run can be repeated.
-func unlucky(pod string, n uint64, rate float64) bool {
+func unlucky(pod string, n uint64, rate float64) bool { return chance(pod, n) < rate }
+
+// chance is a number from 0 to 1 that a hash makes of the pod and n.
+func chance(pod string, n uint64) float64 {
 	h := fnv.New64a()
 	_, _ = fmt.Fprintf(h, "%s %d", pod, n) // hashes never fail
 	// The low bits of FNV are its good ones, the high ones hardly differ between neighbours: fold, then keep 32.
 	sum := h.Sum64()
 	sum = (sum ^ sum>>32) * 0x9e3779b97f4a7c15
-	return float64(sum>>32)/(1<<32) < rate
+	return float64(sum>>32) / (1 << 32)
 }
 
 func number(env map[string]string, key string) (float64, error) {

@@ -102,6 +102,34 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// A share is a share: whoever counts some thousands of requests finds it, at every rate, and no probe ever fails.
+func TestFailingShare(t *testing.T) {
+	for tag, want := range map[string]int{"fails-0": 0, "fails-0.1": 2, "fails-0.6": 12, "fails-30": 600, "fails-100": 2000} {
+		t.Run(tag, func(t *testing.T) {
+			addr := serve(t, Container{Image: "registry.example.com/lab/any:" + tag, Pod: "p1"})
+			failed := 0
+			for range 2000 {
+				got, _ := get(t, addr, "test")
+				if got.Version != tag {
+					t.Fatalf("version %q, want %q", got.Version, tag)
+				}
+				if got.Status != http.StatusOK {
+					failed++
+				}
+			}
+			if failed < want-1 || failed > want+1 {
+				t.Errorf("%d of 2000 requests failed, want %d", failed, want)
+			}
+			if got, _ := get(t, addr, ProbeAgent+"1.35"); got.Status != http.StatusOK {
+				t.Errorf("a probe got %d", got.Status)
+			}
+		})
+	}
+	if _, err := Start(Container{Image: "lab/any:fails-often"}); err == nil || !strings.Contains(err.Error(), "fails-0.6") {
+		t.Errorf("fails-often: error %v, want one that says what is accepted", err)
+	}
+}
+
 func TestUnknownImage(t *testing.T) {
 	for _, image := range []string{"kubia:v9", "registry.example.com/nobody/knows", "sluice:v1"} {
 		if _, err := Start(Container{Image: image}); !errors.Is(err, ErrUnknown) {
