@@ -123,7 +123,7 @@ spec:
     spec:
       containers:
       - name: app
-        image: registry.example.com/lab/app:1
+        image: IMAGE
         env: [{name: VERSION, value: v1}]
         ports: [{containerPort: 8080}, {containerPort: 7070}]
         readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
@@ -141,7 +141,13 @@ func service(t *testing.T, s *scene.Scene, name string, annotations ...string) {
 // deploy is service without the wait.
 func deploy(t *testing.T, s *scene.Scene, name string, annotations ...string) {
 	t.Helper()
-	text := strings.NewReplacer("NAME", name, "SHOP", scene.Shop).Replace(manifest)
+	deployImage(t, s, name, "registry.example.com/lab/app:1", annotations...)
+}
+
+// deployImage is deploy with another image.
+func deployImage(t *testing.T, s *scene.Scene, name, image string, annotations ...string) {
+	t.Helper()
+	text := strings.NewReplacer("NAME", name, "SHOP", scene.Shop, "IMAGE", image).Replace(manifest)
 	if err := s.ApplyYAML(t.Context(), []byte(text)); err != nil {
 		t.Fatal(err)
 	}
