@@ -54,6 +54,10 @@ func (c *container) startChild(ctx context.Context, env map[string]string) (inst
 	for i, a := range args {
 		args[i] = expand(a, env)
 	}
+	args, err := c.mounted(ctx, args)
+	if err != nil {
+		return nil, err
+	}
 	run := child{over: make(chan struct{}), addresses: map[int32]string{}}
 	names := map[string]string{}
 	for _, p := range c.spec.Ports {
