@@ -33,6 +33,7 @@ var shared struct {
 	once  sync.Once
 	ctx   context.Context
 	scene *scene.Scene
+	guard *guard
 	err   error
 }
 
@@ -43,6 +44,7 @@ func TestMain(m *testing.M) {
 	shared.ctx = ctx
 	code := m.Run()
 	if shared.scene != nil {
+		shared.guard.stop()
 		shared.scene.Stop()
 	}
 	stop()
@@ -56,7 +58,7 @@ func stage(t *testing.T) *scene.Scene {
 	if testing.Short() {
 		t.Skip("starts a lab, which -short leaves out")
 	}
-	shared.once.Do(func() { shared.scene, shared.err = open(shared.ctx) })
+	shared.once.Do(func() { shared.scene, shared.guard, shared.err = open(shared.ctx) })
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
@@ -78,26 +80,63 @@ metadata:
   annotations: {sluice.dev/allowed-hosts: "*.example.com"}
 `
 
-func open(ctx context.Context) (*scene.Scene, error) {
+// secrets are what the administrator gives the controller: the key of webhooks, and the token of a Prometheus behind a proxy.
+const secrets = `
+apiVersion: v1
+kind: Namespace
+metadata: {name: ` + scene.Namespace + `}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: webhooks, namespace: ` + scene.Namespace + `}
+stringData: {key: ` + signingKey + `}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: tenant, namespace: ` + scene.Namespace + `}
+stringData: {token: ` + tenantToken + `}
+`
+
+func open(ctx context.Context) (*scene.Scene, *guard, error) {
 	s, err := scene.Open(ctx, scene.Options{Keep: *keep, Progress: func(line string) { fmt.Fprintln(os.Stderr, line) }})
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := install(ctx, s)
+	if err != nil {
+		s.Stop()
+		return nil, nil, err
+	}
+	return s, g, nil
+}
+
+func install(ctx context.Context, s *scene.Scene) (*guard, error) {
+	for _, text := range []string{shop, secrets} {
+		if err := s.ApplyYAML(ctx, []byte(text)); err != nil {
+			return nil, err
+		}
+	}
+	g, err := startGuard(s.PrometheusURL)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.ApplyYAML(ctx, []byte(shop)); err != nil {
-		s.Stop()
+	values := s.Values()
+	values["webhooks"] = map[string]any{
+		"allowedHosts": []any{"*", "127.0.0.1"}, // the tests' endpoints are on loopback
+		"signingKey":   map[string]any{"secretName": "webhooks"},
+	}
+	values["prometheus"] = map[string]any{"connections": g.connections()}
+	if err := s.Install(ctx, values); err != nil {
+		g.stop()
 		return nil, err
 	}
-	if err := s.Install(ctx, s.Values()); err != nil {
-		s.Stop()
-		return nil, err
-	}
-	return s, nil
+	return g, nil
 }
 
 // quick are a service's settings: a shift that takes seconds, with everything in it that one of an hour has. What a test says
 // itself comes after, and wins.
 var quick = []string{
-	"strategy=canary", "steps=5,50,100", "hold=3s", "bake=3s", "min-requests=20", "deadline=1m",
+	"strategy=canary", "steps=5,50,100", "hold=3s", "bake=3s", "min-requests=20", "deadline=1m", "max-increase=5%",
 }
 
 // manifest is what a user would write: a Deployment of the lab's own application and its Service.

@@ -20,7 +20,7 @@ func TestAutoChoosesTheWeights(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
 	const name, rate, budget = "paced", 250, 3
-	deploy(t, s, name, "steps=auto", "hold=2s", "max-failed-requests=3")
+	deploy(t, s, name, "steps=auto", "hold=2s", "max-increase=", "max-failed-requests=3")
 	users := within(t, s, name, "http://paced.shop.svc.cluster.local/", rate) // how much traffic there is must be known before the first weight
 	await(t, s, name, "to be adopted", scene.Stable("v1"))
 	c := watchOver(t, s, name)

@@ -14,7 +14,7 @@ func TestSlightlyWorseVersionIsTakenBack(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
 	const name, better, worse, budget = "slightly", "fails-0.1", "fails-0.6", 400
-	deployImage(t, s, name, "registry.example.com/lab/till:"+better, "steps=auto", "hold=2s", "max-failed-requests=400")
+	deployImage(t, s, name, "registry.example.com/lab/till:"+better, "steps=auto", "hold=2s", "max-increase=", "max-failed-requests=400")
 	await(t, s, name, "to be adopted", scene.Stable("v1"))
 	users := through(t, s, name+".example.com", 500)
 	follow(t, s, name, func(ts *v1alpha1.TrafficShift) {
