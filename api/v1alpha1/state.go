@@ -112,10 +112,13 @@ type State struct {
 	// +listMapKey=name
 	// +optional
 	Checks []CheckState `json:"checks,omitempty"`
-	// approved are the manual gates that a person has answered for the candidate.
+	// approved are the manual gates that a person has answered for the candidate; awaiting are those that hold it.
 	// +listType=set
 	// +optional
 	Approved []string `json:"approved,omitempty"`
+	// +listType=set
+	// +optional
+	Awaiting []string `json:"awaiting,omitempty"`
 
 	// failure is why the candidate is being taken back.
 	// +optional
@@ -209,9 +212,11 @@ type GateState struct {
 	// noHostBaseline is the service's own share of those before the shift, in parts per million.
 	// +optional
 	NoHostBaseline int64 `json:"noHostBaseline,omitempty"`
-	// retreats counts how often suspicion has sent the candidate back to a small weight.
+	// retreats counts how often suspicion has sent the candidate back to a small weight; suspected is set until it is settled.
 	// +optional
 	Retreats int32 `json:"retreats,omitempty"`
+	// +optional
+	Suspected bool `json:"suspected,omitempty"`
 	// retreated is set once failures without a host have sent the candidate back to its last good weight.
 	// +optional
 	Retreated bool `json:"retreated,omitempty"`

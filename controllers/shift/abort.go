@@ -148,6 +148,10 @@ func (p *pass) goBackTo(to v1alpha1.Permille) bool {
 	if to >= p.next.Weight {
 		return false
 	}
+	if p.next.Stage == v1alpha1.StageBaking {
+		p.memory = p.memory.Switched(p.limits())
+		p.keep()
+	}
 	p.next.Weight = to
 	p.enter(v1alpha1.PhaseProgressing, v1alpha1.StageStepping)
 	p.forgetRoute()
@@ -162,7 +166,7 @@ func (p *pass) relapsed() *v1alpha1.Failure {
 		return nil
 	}
 	pace := p.pace()
-	if pace.Reason != analysis.ReasonSuspicious || !p.exceeds(p.next.Weight, p.ceiling(pace)) {
+	if p.next.Gate.Suspected || pace.Reason != analysis.ReasonSuspicious || !p.exceeds(p.next.Weight, p.ceiling(pace)) {
 		return nil
 	}
 	return failure(v1alpha1.ReasonSuspicionOfHarm, "%s at %s came under suspicion again, after %d retreats: %s", p.next.Candidate, p.next.Weight, p.next.Gate.Retreats, pace.Why)
@@ -184,11 +188,15 @@ func (p *pass) suspected() bool {
 		return false
 	}
 	pace, from := p.pace(), p.next.Weight
+	if !pace.Suspicious && pace.Reason == "" {
+		p.next.Gate.Suspected = false
+	}
 	if !p.exceeds(from, p.ceiling(pace)) || !p.goBackTo(p.ceiling(pace)) {
 		return false
 	}
-	if pace.Reason == analysis.ReasonSuspicious {
+	if pace.Reason == analysis.ReasonSuspicious && !p.next.Gate.Suspected {
 		p.next.Gate.Retreats++
+		p.next.Gate.Suspected = true
 	}
 	p.say(pace.Reason, "%s goes back from %s to %s: %s", p.next.Candidate, from, p.next.Weight, pace.Why)
 	return true

@@ -3,6 +3,7 @@ package shift
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -20,7 +21,7 @@ func (p *pass) noteChecks() {
 	}
 	for _, c := range p.obs.Checks {
 		s := p.checkState(c.Gate)
-		if s == nil || !p.sinceWeight(c) || s.ReadAt != nil && !c.ReadAt.After(s.ReadAt.Time) {
+		if s == nil || !p.sinceWeight(c) || s.ReadAt != nil && c.ReadAt.Before(s.ReadAt.Add(p.spacing(c.Gate))) {
 			continue
 		}
 		at := metav1.NewMicroTime(c.ReadAt)
@@ -34,10 +35,25 @@ func (p *pass) noteChecks() {
 	}
 }
 
-// sinceWeight reports whether a reading was taken since the candidate has a weight: an older one speaks of somebody else.
+// sinceWeight reports whether a reading speaks of the candidate: an answer since its first weight, or a value whose window began then.
 func (p *pass) sinceWeight(c Check) bool {
 	since := p.next.WeightedAt
-	return since != nil && !c.ReadAt.IsZero() && !c.ReadAt.Before(since.Time)
+	if since == nil || c.ReadAt.IsZero() {
+		return false
+	}
+	begins := since.Time
+	if g := p.gateNamed(c.Gate); g != nil && g.Query != nil && g.Query.Window != nil {
+		begins = begins.Add(g.Query.Window.Duration)
+	}
+	return !c.ReadAt.Before(begins)
+}
+
+// spacing is the least time between two readings that count. A value comes anew with each scrape, however often it is looked at.
+func (p *pass) spacing(gate string) time.Duration {
+	if g := p.gateNamed(gate); g != nil && g.Query != nil {
+		return p.obs.Timing.Scrape
+	}
+	return time.Nanosecond
 }
 
 // checkState is the state of a gate that is asked outside, which it begins where there is none; nil for any other.
@@ -108,7 +124,15 @@ func failureLimit(g v1alpha1.Gate) int32 {
 	return 1
 }
 
-// unapproved holds a candidate where a person is to be asked before the next weight, and takes the answer.
+// approve takes a person's answer to the gates that hold the candidate. One that comes before they do answers nothing.
+func (p *pass) approve() {
+	if p.obs.Intents.Approve == p.next.Candidate {
+		p.next.Approved = append(p.next.Approved, p.next.Awaiting...)
+		p.next.Awaiting = nil
+	}
+}
+
+// unapproved holds a candidate where a person is to be asked before the next weight.
 func (p *pass) unapproved(next v1alpha1.Permille) bool {
 	var waiting []string
 	for _, g := range p.spec.Gates {
@@ -120,11 +144,8 @@ func (p *pass) unapproved(next v1alpha1.Permille) bool {
 		}
 		waiting = append(waiting, g.Name)
 	}
-	switch {
-	case len(waiting) == 0:
-		return false
-	case p.obs.Intents.Approve == p.next.Candidate:
-		p.next.Approved = append(p.next.Approved, waiting...)
+	p.next.Awaiting = waiting
+	if len(waiting) == 0 {
 		return false
 	}
 	p.say(v1alpha1.ReasonWaitingForApproval, "gate %s: %s waits at %s for a person; approve it with the annotation %s=%s on its TrafficShift",

@@ -90,9 +90,12 @@ func (p *pass) recall() {
 	if raw == nil {
 		return
 	}
-	if m, err := analysis.DecodeMemory(raw.Raw); err == nil {
-		p.memory = m
+	m, err := analysis.DecodeMemory(raw.Raw)
+	if err != nil {
+		p.next.Gate.Memory = nil // what stable usually does is learned anew, too
+		return
 	}
+	p.memory = m.Under(p.limits())
 }
 
 // remember has the gate learn from a sample: what the stable version usually does, before the first weight, and from then on whether the
@@ -140,6 +143,7 @@ func (p *pass) limits() analysis.Limits {
 	maxErrors, _ := p.spec.MaxErrorRate.Ratio() // validated with the spec
 	maxIncrease, _ := p.spec.MaxIncrease.Ratio()
 	l := analysis.Limits{
+		SlowAbove:    p.obs.Evidence.Sample.SlowAbove,
 		MaxErrorRate: maxErrors, MaxIncrease: maxIncrease, MaxSlowRate: -1,
 		MinRequests: int64(*p.spec.MinRequests), Alone: p.next.Stage == v1alpha1.StageBaking,
 		Scrape: p.obs.Timing.Scrape, Weight: float64(p.rungBelow(v1alpha1.Whole)) / float64(v1alpha1.Whole), Auto: p.auto(),
@@ -162,7 +166,7 @@ func (p *pass) limits() analysis.Limits {
 func (p *pass) switchOver() {
 	errors, slow := p.memory.StableLimits(p.limits())
 	p.next.Gate.Ceiling, p.next.Gate.SlowCeiling = int64(1e6*errors), int64(1e6*slow)
-	p.memory = p.memory.Switched()
+	p.memory = p.memory.Switched(p.limits())
 	p.keep()
 }
 
@@ -171,7 +175,7 @@ func (p *pass) forgetRoute() {
 	g := p.next.Gate
 	p.next.RoutedSince, p.next.VerifiedSince, p.next.Share = nil, nil, v1alpha1.ShareState{}
 	p.next.Gate = v1alpha1.GateState{
-		CountedTo: g.CountedTo, SeenTo: g.SeenTo, Memory: g.Memory, NoHostBaseline: g.NoHostBaseline, Retreats: g.Retreats, Retreated: g.Retreated, Ceiling: g.Ceiling, SlowCeiling: g.SlowCeiling,
+		CountedTo: g.CountedTo, SeenTo: g.SeenTo, Memory: g.Memory, NoHostBaseline: g.NoHostBaseline, Retreats: g.Retreats, Suspected: g.Suspected, Retreated: g.Retreated, Ceiling: g.Ceiling, SlowCeiling: g.SlowCeiling,
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/controllers/shift"
 	"github.com/sluice-dev/sluice/metrics/analysis"
@@ -17,7 +19,7 @@ func auto(w *world) {
 
 // query adds a gate of the owner's own that takes a candidate back at its second reading in a row out of bounds.
 func query(w *world) *v1alpha1.Gate {
-	w.spec.Gates = append(w.spec.Gates, v1alpha1.Gate{Name: "checkout", Query: &v1alpha1.QueryGate{PromQL: "up", Min: "0.95"}})
+	w.spec.Gates = append(w.spec.Gates, v1alpha1.Gate{Name: "checkout", Query: &v1alpha1.QueryGate{PromQL: "up", Min: "0.95", Window: &metav1.Duration{Duration: time.Second}}})
 	w.spec.Default()
 	return &w.spec.Gates[len(w.spec.Gates)-1]
 }
@@ -224,7 +226,7 @@ func TestHistoryIsLearnedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := m.Rate(); got < 50 {
+	if got := m.Rate(15 * time.Second); got < 50 {
 		t.Errorf("the traffic is known as %.1f requests a second; want about 100", got)
 	}
 	first := string(w.state.Gate.Memory.Raw)

@@ -17,6 +17,7 @@ const isolationScrapes = 2
 func (p *pass) progress() {
 	p.count()
 	p.noteChecks()
+	p.approve()
 	p.judge()
 	checks := []func() bool{
 		p.aborted,    // a gate failed, a person said so, pods crash, the deadline passed, something routes around us

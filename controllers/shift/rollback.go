@@ -90,7 +90,7 @@ func (p *pass) end(reason, message string) {
 func (p *pass) clearCandidate() {
 	p.next.Candidate, p.next.Weight, p.next.Peak = "", 0, 0
 	p.next.StartedAt, p.next.WeightedAt, p.next.SubsetSince = nil, nil, nil
-	p.next.Checks, p.next.Approved, p.memory = nil, nil, analysis.Memory{}
+	p.next.Checks, p.next.Approved, p.next.Awaiting, p.memory = nil, nil, nil, analysis.Memory{}
 	p.next.Pods = v1alpha1.PodsState{}
 	p.next.Gate = v1alpha1.GateState{}
 	p.next.RoutedSince, p.next.VerifiedSince, p.next.Share = nil, nil, v1alpha1.ShareState{}

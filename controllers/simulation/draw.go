@@ -46,6 +46,7 @@ const (
 	atCandidateBurst
 	atStableBurst
 	atOnset
+	atPhase
 )
 
 func (d *dice) aim(what, index int) {

@@ -87,7 +87,7 @@ func TestARollbackInTheBakeIsARollback(t *testing.T) {
 		if promoted < 0 || promoted > s.From {
 			t.Fatalf("the release was not at 100%% by second %d, but at %d: the test needs a later onset", s.From, promoted)
 		}
-		if r.Decision != RolledBack || r.Seconds <= s.From || r.Leaked != r.Hour || r.Hour < 100*float64(r.Seconds-s.From) {
+		if r.Decision != RolledBack || r.Seconds <= s.From || r.Leaked != r.Hour || r.Hour <= 0 || r.Hour > 100*float64(r.Seconds+lag-s.From) {
 			t.Errorf("at 100%% in second %d, bad from %d: %+v", promoted, s.From, r)
 		}
 	}

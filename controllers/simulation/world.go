@@ -20,6 +20,8 @@ type world struct {
 	coming      []change
 	onset       int
 	spared      int64
+	// phase is how long after the first weight the scrapes come: none for the rivals, who are given exact windows; any for Sluice.
+	phase int
 
 	// count is all that was counted; scrapes is what it was at each scrape.
 	count   pair
@@ -54,6 +56,13 @@ func less(a, b analysis.Counts) analysis.Counts {
 // newWorld is a service with a candidate that has no weight yet.
 func newWorld(s Scenario, key uint64, stable bool) *world {
 	w := &world{scenario: s, dice: newDice(key), stable: stable, origin: -1, onset: s.From, spared: int64(pods * s.Spared), scrapes: make([]scraped, 1, 64)}
+	if stable {
+		w.dice.aim(atPhase, 0)
+		w.phase = w.dice.rng.IntN(scrape)
+	}
+	if s.To-s.From == scrape {
+		w.onset += w.phase // what lasts for one scrape begins with one
+	}
 	if s.Anywhere {
 		w.dice.aim(atOnset, 0)
 		w.onset = w.dice.rng.IntN(600)
@@ -61,13 +70,14 @@ func newWorld(s Scenario, key uint64, stable bool) *world {
 	return w
 }
 
-// route decides a weight: the first takes effect at once, because every clock starts with it, that of the scrapes included, and later
-// ones after the lag.
+// route decides a weight: the first takes effect at once, because every clock starts with it, and later ones after the lag.
 func (w *world) route(weight float64) {
 	if w.origin < 0 {
 		if weight > 0 {
 			w.origin, w.weight = w.now, weight
-			w.scrape()
+			if w.phase == 0 {
+				w.scrape()
+			}
 		}
 		return
 	}
@@ -85,7 +95,7 @@ func (w *world) runTo(clock int) {
 		}
 		w.second()
 		w.now++
-		if (w.now-max(w.origin, 0))%scrape == 0 {
+		if (w.now-max(w.origin, 0))%scrape == w.phase {
 			w.scrape()
 		}
 	}
@@ -152,7 +162,7 @@ func (w *world) rates(t int) (stable, candidate float64) {
 	if o := s.Outage; o.From <= t && t < o.To {
 		return o.Stable, o.Candidate
 	}
-	if t < w.onset || s.To > 0 && t >= s.To {
+	if t < w.onset || s.To > 0 && t >= s.To+w.onset-s.From {
 		return usual, usual
 	}
 	return usual, s.Candidate

@@ -126,8 +126,9 @@ func TestTheFirstWeightActsAtOnceAndEveryOtherAfterTheLag(t *testing.T) {
 	}
 }
 
+// The rivals are given windows that begin and end with a scrape; Sluice has to live with any phase.
 func TestScrapesBeginWithTheFirstWeight(t *testing.T) {
-	w := newWorld(Scenario{RPS: 100, Candidate: 1}, 2, true)
+	w := newWorld(Scenario{RPS: 100, Candidate: 1}, 2, false)
 	w.runTo(25)
 	if at := w.seen(25).at; at != 15 {
 		t.Errorf("the latest scrape is of second %d, want 15", at)
@@ -186,5 +187,25 @@ func TestTheSameWeightsMeetTheSameRequests(t *testing.T) {
 	}
 	if looks.count.candidate != blind.count.candidate {
 		t.Errorf("%+v and %+v", looks.count.candidate, blind.count.candidate)
+	}
+}
+
+func TestScrapesOfSluiceComeAtAnyPhase(t *testing.T) {
+	phases := map[int]bool{}
+	for key := range uint64(100) {
+		w := newWorld(Scenario{RPS: 1, Candidate: 0.3, From: 45, To: 60}, key, true)
+		w.runTo(20)
+		w.route(0.1)
+		w.runTo(100)
+		if at := w.seen(100).at; (at-20)%scrape != w.phase {
+			t.Errorf("the latest scrape is of second %d after the first weight, at a phase of %d", at-20, w.phase)
+		}
+		if _, during := w.rates(45 + w.phase); during != 0.3 {
+			t.Errorf("at a phase of %d the blip does not begin with a scrape", w.phase)
+		}
+		phases[w.phase] = true
+	}
+	if len(phases) < scrape/2 {
+		t.Errorf("the phases are %v; want about all of them", phases)
 	}
 }

@@ -208,9 +208,7 @@ func (r *Reconciler) finish(ctx context.Context, ts *v1alpha1.TrafficShift, d sh
 	if abort := ts.Annotations[v1alpha1.AnnotationAbort]; abort != "" && abort != d.Next.Candidate {
 		delete(ts.Annotations, v1alpha1.AnnotationAbort)
 	}
-	if approve := ts.Annotations[v1alpha1.AnnotationApprove]; approve != "" && (approve != d.Next.Candidate || len(d.Next.Approved) > 0) {
-		delete(ts.Annotations, v1alpha1.AnnotationApprove)
-	}
+	delete(ts.Annotations, v1alpha1.AnnotationApprove) // counted by now, or before any gate waited for it: it answers no later one
 	if len(was.Annotations) != len(ts.Annotations) {
 		if err := r.Client.Patch(ctx, ts, client.MergeFrom(was), client.FieldOwner(v1alpha1.FieldManager)); err != nil {
 			return fmt.Errorf("TrafficShift %s/%s: taking carried out intents away: %w", ts.Namespace, ts.Name, err)

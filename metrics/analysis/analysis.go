@@ -95,6 +95,8 @@ type Limits struct {
 	MaxErrorRate, MaxIncrease float64
 	// MaxSlowRate is the share of requests that may be slow; negative where latency is not asked about.
 	MaxSlowRate float64
+	// SlowAbove is the histogram bound that slow requests are counted by; 0 where it is not known at present.
+	SlowAbove time.Duration
 	// MinRequests is how many requests of the candidate it takes to pass.
 	MinRequests int64
 	// Alone says that there is no stable traffic to compare with: only the absolute limits are asked about.

@@ -80,7 +80,7 @@ func FuzzDecodeMemory(f *testing.F) {
 				wellFormed(t, stateOf(m.Count(x, l)), l)
 				wellFormed(t, stateOf(m.Watch(x, l)), l)
 			}
-			wellFormed(t, stateOf(m.Switched()), l)
+			wellFormed(t, stateOf(m.Switched(l)), l)
 		}
 	})
 }

@@ -38,9 +38,19 @@ type Memory struct {
 	// Requests came in Seconds, older ones forgotten: the service's traffic.
 	Requests float64 `json:"n,omitempty"`
 	Seconds  float64 `json:"t,omitempty"`
+	// Asked are the questions that the evidence answers.
+	Asked asked `json:"q,omitzero"`
 	// Outage is for how many more blocks evidence is suspended; Failing for how many in a row stable has been failing.
 	Outage  int `json:"o,omitempty"`
 	Failing int `json:"f,omitempty"`
+}
+
+// asked is what evidence depends on and an owner may change in the middle of a release.
+type asked struct {
+	Increase float64       `json:"i,omitempty"`
+	Errors   float64       `json:"e,omitempty"`
+	Slow     float64       `json:"s,omitempty"`
+	Above    time.Duration `json:"a,omitempty"`
 }
 
 // pair are the counts of both versions.
@@ -50,6 +60,12 @@ type pair struct {
 }
 
 func (p pair) add(c, s Counts) pair { return pair{p.Candidate.Add(c), p.Stable.Add(s)} }
+
+// untimed are the counts without those of response times.
+func (p pair) untimed() pair {
+	p.Candidate.Timed, p.Candidate.Slow, p.Stable.Timed, p.Stable.Slow = 0, 0, 0, 0
+	return p
+}
 
 func (p pair) requests() int64 { return p.Candidate.Requests + p.Stable.Requests }
 
@@ -68,8 +84,40 @@ func (m Memory) Watch(x Sample, l Limits) Memory { return m.count(x, l, false) }
 // the two versions speak of the same time; how long a block is depends on no outcome.
 func (m Memory) Count(x Sample, l Limits) Memory { return m.count(x, l, true) }
 
-// Switched forgets the evidence against the absolute limit: the limit is another one where there is no stable version to compare with.
-func (m Memory) Switched() Memory {
+// Under drops the evidence that answers another question than the limits ask: what was proven of a large increase is no proof of a small
+// one, and what was slow above one bound says nothing of another.
+func (m Memory) Under(l Limits) Memory {
+	now := asked{l.MaxIncrease, l.MaxErrorRate, l.MaxSlowRate, m.Asked.Above}
+	if l.SlowAbove > 0 {
+		now.Above = l.SlowAbove
+	}
+	was := m.Asked
+	m.Asked = now
+	if was == (asked{}) {
+		return m
+	}
+	if was.Increase != now.Increase {
+		m.Errors.Advance = [2]float64{}
+	}
+	if was.Errors != now.Errors {
+		m.Errors.Limit = mixture{}
+	}
+	if was.Slow != now.Slow {
+		m.Slow.Limit = mixture{}
+	}
+	if was.Above != now.Above && was.Above > 0 {
+		m.Slow = metric{}
+		m.Total, m.Pending = m.Total.untimed(), m.Pending.untimed()
+	}
+	return m
+}
+
+// Switched ends the block that is not over, and forgets the evidence against the absolute limit: with all the traffic the candidate is
+// asked another question than beside the stable version.
+func (m Memory) Switched(l Limits) Memory {
+	if m.Pending.requests() > 0 {
+		m.close(l, true)
+	}
 	m.Errors.Limit, m.Slow.Limit, m.Errors.Rate, m.Slow.Rate = mixture{}, mixture{}, 0, 0
 	m.Pending, m.Span = pair{}, 0
 	return m
@@ -117,7 +165,7 @@ func (m *Memory) close(l Limits, bet bool) {
 	}
 	m.notice(failing)
 	m.learn(l)
-	if bet && !suspended {
+	if bet && !suspended && m.Outage == 0 { // nor the block that an outage is noticed by
 		m.Total = m.Total.add(p.Candidate, p.Stable)
 	}
 }
@@ -146,7 +194,7 @@ func (m *metric) take(d block, q margins, alone, suspended bool) {
 	if d.ns > 0 && !alone {
 		m.bet(d, q)
 	}
-	if alone || d.ks <= d.ns*q.limit { // where stable breaks the limit too, the fault is shared
+	if alone || d.ns > 0 && d.ks <= d.ns*q.limit { // where stable breaks the limit too, or was not seen, the fault may be shared
 		m.betAlone(d.kc, d.nc, q)
 	}
 }
@@ -164,14 +212,17 @@ func (m *Memory) notice(failing bool) {
 	}
 }
 
-// Rate is the service's requests a second, the block that is not over yet included, so that it falls while there is no traffic; 0 where
-// none were seen.
-func (m Memory) Rate() float64 {
-	seconds := m.Seconds + m.Span.Seconds()
+// Rate is the service's requests a second; 0 where none were seen. The block that is not over counts once it should be, so that the rate
+// falls where traffic ends.
+func (m Memory) Rate(scrape time.Duration) float64 {
+	requests, seconds := m.Requests, m.Seconds
+	if m.Span > 2*scrape {
+		requests, seconds = requests+float64(m.Pending.requests()), seconds+m.Span.Seconds()
+	}
 	if seconds <= 0 {
 		return 0
 	}
-	return (m.Requests + float64(m.Pending.requests())) / seconds
+	return requests / seconds
 }
 
 // Encode writes the memory as JSON of at most 2 KB.
@@ -205,7 +256,7 @@ func (m Memory) sane() bool {
 		}
 	}
 	return m.Span >= 0 && m.Outage >= 0 && m.Outage <= outageBlocks && m.Failing >= 0 && finite(m.Requests) && finite(m.Seconds) &&
-		finite(m.Rate()) && m.Errors.sane() && m.Slow.sane()
+		finite(m.Rate(0)) && m.Errors.sane() && m.Slow.sane()
 }
 
 func (m *metric) sane() bool {

@@ -32,6 +32,8 @@ type Pace struct {
 	// Ceiling is what the weight must not exceed: 1, or less where the candidate retreats. Reason and Why say so.
 	Ceiling     float64
 	Reason, Why string
+	// Suspicious is whether there is evidence that something is wrong.
+	Suspicious bool
 }
 
 // PaceOf says which weights the evidence allows. left is the time until the last weight before 100 is due: until then a candidate gets
@@ -42,7 +44,7 @@ type Pace struct {
 // users are hit: both are bounded.
 func PaceOf(s State, l Limits, left time.Duration) Pace {
 	m := s.Memory
-	flow := m.Rate() * l.Reaction.Seconds() // requests before one can react
+	flow := m.Rate(l.Scrape) * l.Reaction.Seconds() // requests before one can react
 	budget := func(rate, share float64) float64 {
 		if rate <= 0 {
 			return 1
@@ -60,12 +62,16 @@ func PaceOf(s State, l Limits, left time.Duration) Pace {
 	need := spare * s.need(l, left)
 	p.Top = s.top(l, need)
 	p.Allowed = min(budget(s.mayBe(l), 1), p.Top)
+	if need == 0 {
+		p.Allowed = p.Top // it was proven to do less harm than may be promoted
+	}
 	if left > 0 {
 		p.Allowed = min(p.Allowed, max(2*need, p.Start)) // twice, since a bound on the rate takes more than the proof
 	}
 	harm := s.harm(l)
+	p.Suspicious = harm.LogHarm >= logSuspicion
 	probe := max(p.Start, budget(s.seen(l), probeShare))
-	if harm.LogHarm >= logSuspicion {
+	if p.Suspicious {
 		p.Allowed = min(p.Allowed, probe)
 	}
 	switch {
@@ -73,17 +79,26 @@ func PaceOf(s State, l Limits, left time.Duration) Pace {
 		p.Ceiling, p.Reason = p.Start, ReasonStableFailing
 		p.Why = "stable is failing too: shared dependency?"
 	case max(harm.LogHarm, harm.LogBurst) >= logRetreat:
-		p.Ceiling, p.Reason = probe, ReasonSuspicious
-		p.Why = fmt.Sprintf("%s; evidence %s:1 that %s", harm.culprit.shown(s).sentence(), odds(max(harm.LogHarm, min(harm.LogBurst, logAlpha))), harm.culprit.claim())
+		p.Ceiling, p.Reason, p.Allowed = probe, ReasonSuspicious, p.Start // and no more until the suspicion is less
+		p.Why = harm.why(s)
 	}
 	p.Allowed = min(p.Allowed, p.Ceiling)
 	return p
 }
 
+// why is what a retreat is for.
+func (e Evidence) why(s State) string {
+	said := fmt.Sprintf("evidence %s:1", odds(e.LogHarm))
+	if e.LogHarm < logRetreat {
+		said = "one scrape alone says"
+	}
+	return fmt.Sprintf("%s; %s that %s", e.culprit.shown(s).sentence(), said, e.culprit.claim())
+}
+
 // top is the last weight before 100: as much as the proof needs, and no more than half where so much traffic would break the budget.
 func (s State) top(l Limits, need float64) float64 {
 	top := min(max(need, topLeast), topMost)
-	if flow := s.Memory.Rate() * l.Reaction.Seconds(); flow > 0 {
+	if flow := s.Memory.Rate(l.Scrape) * l.Reaction.Seconds(); flow > 0 {
 		top = min(top, max(float64(l.Budget)/flow, 0.5))
 	}
 	return top
@@ -119,7 +134,7 @@ func (s State) need(l Limits, left time.Duration) float64 {
 	if most == 0 {
 		return 0
 	}
-	available := s.Memory.Rate() * max(left, l.Scrape).Seconds()
+	available := s.Memory.Rate(l.Scrape) * max(left, l.Scrape).Seconds()
 	if available <= 0 {
 		return 1
 	}
@@ -134,7 +149,7 @@ func (s State) missing(q question, h null, weight float64, l Limits) float64 {
 	if metric.proof() >= logProof {
 		return 0
 	}
-	a, scrape := metric.Usual.rate(q.prior), s.Memory.Rate()*l.Scrape.Seconds()
+	a, scrape := metric.Usual.rate(q.prior), s.Memory.Rate(l.Scrape)*l.Scrape.Seconds()
 	ratio := (1 - weight) / weight
 	gain := h.divergence(a, a, ratio, 1) * (1 - insurance)
 	phi := metric.Usual.tempering(a, block{ns: scrape * (1 - weight), nc: scrape * weight}, h)
@@ -154,7 +169,7 @@ func (s State) forecast(q question, l Limits) string {
 		noun = "timed candidate requests"
 	}
 	text := fmt.Sprintf("insufficient data: %s of ~%s %s", thousands(int64(n)), thousands(int64(math.Ceil(n+more))), noun)
-	rate := s.Memory.Rate() * weight
+	rate := s.Memory.Rate(l.Scrape) * weight
 	if rate <= 0 {
 		return text + "; there is no traffic"
 	}
