@@ -55,7 +55,7 @@ func (s *TrafficShiftSpec) Default() {
 		s.Deadline = &metav1.Duration{Duration: 10 * time.Minute}
 	}
 	if s.Bake == nil {
-		s.Bake = &metav1.Duration{Duration: 5 * time.Minute}
+		s.Bake = &metav1.Duration{Duration: 10 * time.Minute}
 	}
 }
 

@@ -169,7 +169,7 @@ type TrafficShiftSpec struct {
 	Deadline *metav1.Duration `json:"deadline,omitempty"`
 
 	// bake is how long a candidate at 100 stays watched, with the stable version at full strength behind it.
-	// +kubebuilder:default="5m"
+	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`
 	// +kubebuilder:validation:MaxLength=32

@@ -310,6 +310,11 @@ func (in *State) DeepCopyInto(out *State) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.Awaiting != nil {
+		in, out := &in.Awaiting, &out.Awaiting
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.Failure != nil {
 		in, out := &in.Failure, &out.Failure
 		*out = new(Failure)

@@ -95,7 +95,7 @@ func (p *pass) recall() {
 		p.next.Gate.Memory = nil // what stable usually does is learned anew, too
 		return
 	}
-	p.memory = m.Under(p.limits())
+	p.memory = m
 }
 
 // remember has the gate learn from a sample: what the stable version usually does, before the first weight, and from then on whether the

@@ -273,7 +273,7 @@ func TestAnnotationsMakeATrafficShift(t *testing.T) {
 	c.want(`3, seen ""`, c.replicas)
 
 	s := c.shift()
-	if s.Spec.Hold.Duration != 90*time.Second || len(s.Spec.Steps) != 2 || s.Spec.Bake.Duration != 5*time.Minute || s.Spec.MaxErrorRate != "1%" {
+	if s.Spec.Hold.Duration != 90*time.Second || len(s.Spec.Steps) != 2 || s.Spec.Bake.Duration != 10*time.Minute || s.Spec.MaxErrorRate != "1%" {
 		t.Errorf("named fields or defaults are not as written: %+v", s.Spec)
 	}
 	owner := metav1.GetControllerOf(s)

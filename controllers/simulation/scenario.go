@@ -66,6 +66,7 @@ func Scenarios() []Scenario {
 	good := Scenario{Name: "good candidate (0.1%, as stable)", Candidate: usual}
 	spared := Scenario{Name: "fails after the 5th request of each pod", Candidate: 1, Spared: 5}
 	outage := Scenario{Name: "shared outage of 5 min, candidate 1.2x", Candidate: usual, Outage: Outage{0.2, 0.24, 90, 390}}
+	baked := Scenario{Name: "shared outage of 5 min at 100%, candidate 1.2x", Candidate: usual, Outage: Outage{0.2, 0.24, 300, 600}}
 	late := Scenario{Name: "late onset: 25% after 120 s", Candidate: 0.25, From: 120}
 	later := Scenario{Name: "late onset: 25% from somewhere in the first 10 min", Candidate: 0.25, Anywhere: true}
 	blip := Scenario{Name: "one scrape of 30%, else good", Candidate: 0.3, From: 45, To: 60}
@@ -76,7 +77,8 @@ func Scenarios() []Scenario {
 		Scenario
 		rps []float64
 	}{
-		{good, []float64{1, 10, 100, 1000}},
+		{good, []float64{1, 10, 100, 1000, 10000}},
+		{steady(0.002), []float64{1000, 10000}}, // no harm, as far as harm counts
 		{steady(0.005), []float64{100, 1000}},
 		{steady(0.006), []float64{10, 100, 1000}}, // exactly where maxIncrease says that nothing may be promoted
 		{steady(0.01), []float64{10, 1000}},
@@ -86,6 +88,7 @@ func Scenarios() []Scenario {
 		{steady(1), []float64{1, 10, 100, 1000}},
 		{spared, []float64{10, 100, 1000}},
 		{outage, []float64{1, 10, 100, 1000}},
+		{baked, []float64{100, 1000}},
 		{late, []float64{100, 1000}},
 		{later, []float64{100, 1000}},
 		{blip, []float64{100}},

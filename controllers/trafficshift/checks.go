@@ -82,9 +82,12 @@ func runOf(ts *v1alpha1.TrafficShift) string {
 	return fmt.Sprintf("%s-%s-%d", ts.UID, ts.Status.State.Candidate, started)
 }
 
+// freshScrapes is how many scrape intervals a reading counts for.
+const freshScrapes = 4
+
 // queryChecks holds readings against the bounds of the query gates that they are of, in the order of the spec. A gate without a reading
-// was not asked yet.
-func queryChecks(gates []v1alpha1.Gate, readings []query.Reading) []shift.Check {
+// was not asked yet, and one from before oldest says nothing of the present.
+func queryChecks(gates []v1alpha1.Gate, readings []query.Reading, oldest time.Time) []shift.Check {
 	var checks []shift.Check
 	for _, g := range gates {
 		if g.Query == nil {
@@ -93,6 +96,10 @@ func queryChecks(gates []v1alpha1.Gate, readings []query.Reading) []shift.Check 
 		i := slices.IndexFunc(readings, func(r query.Reading) bool { return r.Name == g.Name })
 		if i < 0 {
 			checks = append(checks, unread(g.Name, time.Time{}, analysis.Inconclusive, "not asked yet"))
+			continue
+		}
+		if readings[i].At.Before(oldest) {
+			checks = append(checks, unread(g.Name, readings[i].At, analysis.Inconclusive, "no fresh reading"))
 			continue
 		}
 		checks = append(checks, queryCheck(g, readings[i]))

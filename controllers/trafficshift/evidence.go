@@ -48,7 +48,7 @@ func (r *Reconciler) evidence(ctx context.Context, w *world) shift.Evidence {
 	e := shift.Evidence{Available: true}
 	var err error
 	if e.Sample, err = r.Evidence.Since(ctx, key, from); err == nil && remembersNothing(state) {
-		e.History, err = r.Evidence.History(ctx, key, e.Sample.From)
+		e.History, err = r.Evidence.History(ctx, key, before(state, e.Sample.From))
 	}
 	if err != nil {
 		log.FromContext(ctx).V(1).Info("no evidence", "reason", err.Error())
@@ -60,9 +60,22 @@ func (r *Reconciler) evidence(ctx context.Context, w *world) shift.Evidence {
 // key names the shift to the collectors.
 func (w *world) key() query.Key { return query.Key{Namespace: w.shift.Namespace, Name: w.shift.Name} }
 
-// remembersNothing says whether the gates have yet to learn what is usual. They learn it before the first weight: later, what is
-// usual is what the candidate may have done.
-func remembersNothing(s v1alpha1.State) bool { return s.Gate.Memory == nil && s.Weight == 0 }
+// remembersNothing says whether the gates have yet to learn what is usual: nothing is kept, or nothing that this release can read.
+func remembersNothing(s v1alpha1.State) bool {
+	if s.Gate.Memory == nil {
+		return true
+	}
+	_, err := analysis.DecodeMemory(s.Gate.Memory.Raw)
+	return err != nil
+}
+
+// before is until when the past is learned from: not beyond the first weight, since what happened then the candidate may have done.
+func before(s v1alpha1.State, sample time.Time) time.Time {
+	if first := s.WeightedAt; first != nil && first.Time.Before(sample) {
+		return first.Time
+	}
+	return sample
+}
 
 // subject is what is counted for the shift, and asked beside it.
 func (w *world) subject() query.Subject {

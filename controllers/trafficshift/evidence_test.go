@@ -92,11 +92,13 @@ func TestTheHistoryIsReadBeforeTheFirstWeight(t *testing.T) {
 		reads      bool
 		available  bool
 	}{
-		"Before":   {"until where the sample begins", nil, nil, nil, true, true},
-		"Weighted": {"too late", func(_ *v1alpha1.TrafficShiftSpec, s *v1alpha1.State) { s.Weight = 50 }, nil, nil, false, true},
+		"Before": {"until where the sample begins", nil, nil, nil, true, true},
 		"Remembers": {"once", func(_ *v1alpha1.TrafficShiftSpec, s *v1alpha1.State) {
-			s.Gate.Memory = &apiextensionsv1.JSON{Raw: []byte("{}")}
+			s.Gate.Memory = &apiextensionsv1.JSON{Raw: []byte(`{"v":1}`)}
 		}, nil, nil, false, true},
+		"Unreadable": {"a memory that cannot be read is begun anew", func(_ *v1alpha1.TrafficShiftSpec, s *v1alpha1.State) {
+			s.Weight, s.Gate.Memory = 50, &apiextensionsv1.JSON{Raw: []byte(`{"v":99}`)}
+		}, nil, nil, true, true},
 		"NoSample":    {"no evidence is no time to read", nil, query.ErrStale, nil, false, false},
 		"Unreachable": {"missing evidence like any other", nil, nil, query.ErrUnreachable, true, false},
 		"AtRest":      {"asks nothing", func(_ *v1alpha1.TrafficShiftSpec, s *v1alpha1.State) { s.Candidate = "" }, nil, nil, false, false},

@@ -69,7 +69,7 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 	o.Intents = intentsOf(ts)
 	o.Tables, o.Subsets, o.Rule = w.tablesRead(), w.subsetsRead(), w.rule != nil && w.ours(w.rule)
 	o.Evidence = r.evidence(ctx, w)
-	o.Checks = append(r.webhookChecks(w), queryChecks(w.spec.Gates, r.Evidence.Readings(w.key()))...)
+	o.Checks = append(r.webhookChecks(w), queryChecks(w.spec.Gates, r.Evidence.Readings(w.key()), o.Now.Add(-freshScrapes*o.Timing.Scrape))...)
 	return w, nil
 }
 

@@ -20,16 +20,6 @@ func tail(k, n int64, p float64) float64 {
 	return mathext.RegIncBeta(float64(k), float64(n-k+1), p)
 }
 
-// UpperBound is the largest rate that k of n are still compatible with: the one-sided Clopper-Pearson bound, the p that solves
-// P(X <= k) = 1-confidence, which is the confidence-quantile of Beta(k+1, n-k) (Clopper and Pearson, Biometrika 26, 1934).
-// Where the numbers make no sense nothing is known, and the bound is 1.
-func UpperBound(k, n int64, confidence float64) float64 {
-	if k < 0 || k >= n || !(confidence > 0 && confidence < 1) {
-		return 1
-	}
-	return mathext.InvRegIncBeta(float64(k+1), float64(n-k), confidence)
-}
-
 // quantile is the smallest k with P(X <= k) >= q for X ~ Binomial(n, p).
 func quantile(q float64, n int64, p float64) int64 {
 	lo, hi := int64(0), n

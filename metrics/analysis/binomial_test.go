@@ -57,52 +57,11 @@ func TestTailAtTheEdges(t *testing.T) {
 	}
 }
 
-func TestUpperBound(t *testing.T) {
-	cases := map[string]struct {
-		k, n       int64
-		confidence float64
-		want       float64
-	}{
-		"NoFailureOfHundred": {0, 100, 0.95, 1 - math.Pow(0.05, 1.0/100)}, // the closed form for k = 0
-		"AllFailed":          {5, 5, 0.95, 1},
-		"NothingSeen":        {0, 0, 0.95, 1},
-		"NegativeFailures":   {-1, 10, 0.95, 1},
-		"MoreFailedThanSeen": {11, 10, 0.95, 1},
-		"ConfidenceNaN":      {1, 10, math.NaN(), 1},
-		"ConfidenceOne":      {1, 10, 1, 1},
-	}
-	for name, tc := range cases {
-		t.Run(name, func(t *testing.T) {
-			if got := UpperBound(tc.k, tc.n, tc.confidence); math.Abs(got-tc.want) > 1e-9 {
-				t.Errorf("UpperBound(%d, %d, %v) = %v, want %v", tc.k, tc.n, tc.confidence, got, tc.want)
-			}
-		})
-	}
-}
-
-func TestUpperBoundSolvesItsEquation(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		n := rapid.Int64Range(1, 5000).Draw(t, "n")
-		k := rapid.Int64Range(0, n-1).Draw(t, "k")
-		u := UpperBound(k, n, 0.95)
-		if u < float64(k)/float64(n) {
-			t.Fatalf("the bound %v lies below the rate %d/%d", u, k, n)
-		}
-		// P(X <= k) = 1 - P(X >= k+1) = 5% at the bound.
-		if got := 1 - tail(k+1, n, u); math.Abs(got-0.05) > 1e-6 {
-			t.Fatalf("at the bound %v of %d/%d, P(X <= k) = %v, want 0.05", u, k, n, got)
-		}
-	})
-}
-
 func FuzzBinomialNeverPanics(f *testing.F) {
 	f.Add(int64(3), int64(10), 0.5)
 	f.Add(int64(-1), int64(-5), math.NaN())
 	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), math.Inf(1))
 	f.Fuzz(func(t *testing.T, k, n int64, p float64) {
-		if v := UpperBound(k, n, p); !(v >= 0 && v <= 1) {
-			t.Errorf("UpperBound(%d, %d, %v) = %v", k, n, p, v)
-		}
 		if ok, lo, hi := ShareMatches(k, n, p); ok && !(lo <= hi && k >= 1) {
 			t.Errorf("ShareMatches(%d, %d, %v) = %v, %v, %v", k, n, p, ok, lo, hi)
 		}

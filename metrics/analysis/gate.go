@@ -96,6 +96,7 @@ func (s State) harm(l Limits) Evidence {
 // stable by less than may be promoted, and where its rate is within the absolute limit. Everything else is Inconclusive. Evidence or
 // limits that make no sense leave every gate Inconclusive.
 func Judge(s State, l Limits) []Verdict {
+	s.Memory = s.Memory.Under(l)
 	harm := s.harm(l)
 	verdicts := []Verdict{requests(s, l)}
 	m := s.Memory

@@ -142,6 +142,8 @@ func (m Memory) StableLimits(l Limits) (errors, slow float64) {
 }
 
 func (m Memory) count(x Sample, l Limits, bet bool) Memory {
+	l.SlowAbove = x.SlowAbove
+	m = m.Under(l)
 	m.Pending = m.Pending.add(x.Candidate, x.Stable)
 	m.Span += x.To.Sub(x.From)
 	if m.Pending.requests() == 0 || float64(m.Span) < blockShare*float64(l.Scrape) {

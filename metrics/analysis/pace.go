@@ -43,6 +43,7 @@ type Pace struct {
 // and T the time to react, a candidate as bad as that fails U*w*R*T requests before it can be taken back at weight w, and w*U of all
 // users are hit: both are bounded.
 func PaceOf(s State, l Limits, left time.Duration) Pace {
+	s.Memory = s.Memory.Under(l)
 	m := s.Memory
 	flow := m.Rate(l.Scrape) * l.Reaction.Seconds() // requests before one can react
 	budget := func(rate, share float64) float64 {
@@ -184,6 +185,7 @@ func (s State) forecast(q question, l Limits) string {
 // Forecast says how much traffic the proof of no more errors takes, and how long that is at today's rate: before anything is known of the
 // candidate, what a release will take.
 func Forecast(s State, l Limits) string {
+	s.Memory = s.Memory.Under(l)
 	for q := range l.questions {
 		return s.forecast(q, l)
 	}
