@@ -15,7 +15,7 @@ import (
 // Back-off of restarts and of image pulls: a kubelet's, made short, so that tests need not wait for minutes.
 const (
 	firstBackoff = 2 * time.Second
-	mostBackoff  = 30 * time.Second
+	mostBackoff  = 8 * time.Second
 	// healthyAfter is how long a container must run for its crashes to be forgotten.
 	healthyAfter = time.Minute
 	// pullTime is how long a failing pull shows as ErrImagePull before it shows as ImagePullBackOff.
