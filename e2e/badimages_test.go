@@ -10,6 +10,7 @@ import (
 
 // README: "Pods that do not start, crash, or lose readiness before their first weight: Refused before a user meets them."
 func TestImagesThatNeverRun(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct{ name, image, reason, says string }{
 		"CannotBePulled": {"unpulled", "registry.example.com/nobody/knows:1", v1alpha1.ReasonNotReadyInTime, "Pull"},
 		"NeverReady":     {"unready", "registry.example.com/lab/never-ready:1", v1alpha1.ReasonNotReadyInTime, "0 available"},

@@ -7,6 +7,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/e2e/lab/load"
+	"github.com/sluice-dev/sluice/e2e/lab/mesh"
 	"github.com/sluice-dev/sluice/e2e/scene"
 )
 
@@ -32,44 +34,98 @@ func heldAt(weight v1alpha1.Permille) func(*v1alpha1.TrafficShift) bool {
 	}
 }
 
+// paces are the two ways of choosing weights: what holds the one must hold the other.
+var paces = map[string][]string{"ladder": nil, "auto": {"steps=auto", "hold=2s"}}
+
 // README: "No traffic: The weight holds until there is something to judge by."
 func TestNoTrafficHolds(t *testing.T) {
-	s := stage(t)
 	t.Parallel()
-	service(t, s, "quiet")
-	release(t, s, "quiet", "v2")
-	await(t, s, "quiet", "to wait for evidence", func(ts *v1alpha1.TrafficShift) bool {
-		return ts.Status.State.Stage == v1alpha1.StageExposing && meta.IsStatusConditionFalse(ts.Status.Conditions, v1alpha1.ConditionEvidenceAvailable)
-	})
-	watchFor(t, s, "quiet", 10*time.Second, "hold without traffic", heldAt(0))
-	users := through(t, s, "quiet.example.com", 40)
-	await(t, s, "quiet", "to go on once there is traffic", proven(50))
-	users.Stop()
-	watchFor(t, s, "quiet", 10*time.Second, "hold when the traffic stops", func(ts *v1alpha1.TrafficShift) bool {
-		return ts.Status.Phase == v1alpha1.PhaseProgressing && ts.Status.State.Weight <= 500
-	})
-	lossless(t, users)
+	for pace, annotations := range paces {
+		t.Run(pace, func(t *testing.T) {
+			s := stage(t)
+			t.Parallel()
+			name := "quiet-" + pace
+			service(t, s, name, annotations...)
+			release(t, s, name, "v2")
+			await(t, s, name, "to wait for evidence", func(ts *v1alpha1.TrafficShift) bool {
+				return ts.Status.State.Stage == v1alpha1.StageExposing && meta.IsStatusConditionFalse(ts.Status.Conditions, v1alpha1.ConditionEvidenceAvailable)
+			})
+			watchFor(t, s, name, 5*time.Second, "hold without traffic", heldAt(0))
+			users := through(t, s, name+".example.com", 40)
+			await(t, s, name, "to go on once there is traffic", func(ts *v1alpha1.TrafficShift) bool {
+				return ts.Status.State.Weight > 0 && ts.Status.State.VerifiedSince != nil
+			})
+			users.Stop()
+			var weight v1alpha1.Permille
+			watchFor(t, s, name, 4*time.Second, "hold when the traffic stops", func(ts *v1alpha1.TrafficShift) bool {
+				weight = ts.Status.State.Weight // what was seen before may still raise it
+				return ts.Status.Phase == v1alpha1.PhaseProgressing && weight <= 500
+			})
+			watchFor(t, s, name, 6*time.Second, "hold where the traffic stopped", heldAt(weight))
+			again := through(t, s, name+".example.com", 80)
+			await(t, s, name, "to be promoted when it is back", scene.Stable("v2"))
+			lossless(t, users, again)
+		})
+	}
 }
 
 // README: "Prometheus is down, stale, or has no series: The weight holds; EvidenceAvailable says why. Nothing is promoted and nothing rolled
-// back." Not parallel: it takes Prometheus away from everybody.
+// back." Nor is anything when it comes back with what it had, or when a proxy counts from 0 again. Not parallel: it takes Prometheus away from
+// everybody.
 func TestPrometheusKilledMidShiftHolds(t *testing.T) {
 	s := stage(t)
-	service(t, s, "blind")
-	users := through(t, s, "blind.example.com", 40)
-	release(t, s, "blind", "v2")
-	await(t, s, "blind", "to prove 5%", proven(50))
+	users := map[string]*load.Source{}
+	for pace, annotations := range paces {
+		deploy(t, s, "blind-"+pace, annotations...)
+	}
+	for pace := range paces {
+		name := "blind-" + pace
+		await(t, s, name, "to be adopted", scene.Stable("v1"))
+		users[name] = through(t, s, name+".example.com", 60)
+		least := v1alpha1.Permille(0)
+		follow(t, s, name, func(ts *v1alpha1.TrafficShift) {
+			if st := ts.Status.State; st.Weight < least && st.Stable == "v1" || ts.Status.Rejected != "" || st.Gate.Retreats > 0 {
+				t.Errorf("%s went back from %s: %s", name, least, ts.Status.Message)
+			} else {
+				least = st.Weight
+			}
+		})
+		release(t, s, name, "v2")
+	}
+	for name := range users {
+		await(t, s, name, "to prove a weight", func(ts *v1alpha1.TrafficShift) bool {
+			return ts.Status.State.Weight > 0 && ts.Status.State.VerifiedSince != nil
+		})
+	}
 	s.StopPrometheus()
-	ts := await(t, s, "blind", "to say that evidence is missing", func(ts *v1alpha1.TrafficShift) bool {
-		return meta.IsStatusConditionFalse(ts.Status.Conditions, v1alpha1.ConditionEvidenceAvailable)
-	})
-	weight := ts.Status.State.Weight
-	watchFor(t, s, "blind", 15*time.Second, "hold without Prometheus", heldAt(weight))
+	held := map[string]v1alpha1.Permille{}
+	for name := range users {
+		ts := await(t, s, name, "to say that evidence is missing", func(ts *v1alpha1.TrafficShift) bool {
+			return meta.IsStatusConditionFalse(ts.Status.Conditions, v1alpha1.ConditionEvidenceAvailable)
+		})
+		if held[name] = ts.Status.State.Weight; held[name] == v1alpha1.Whole {
+			t.Errorf("%s has all the traffic before Prometheus was killed", name)
+		}
+	}
+	watchFor(t, s, "blind-auto", 15*time.Second, "hold without Prometheus", heldAt(held["blind-auto"]))
+	watchFor(t, s, "blind-ladder", time.Second, "hold without Prometheus", heldAt(held["blind-ladder"]))
 	if err := s.StartPrometheus(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	await(t, s, "blind", "to be promoted once Prometheus is back", scene.Stable("v2"))
-	lossless(t, users)
+	for name := range users {
+		await(t, s, name, "to count again", func(ts *v1alpha1.TrafficShift) bool {
+			return meta.IsStatusConditionTrue(ts.Status.Conditions, v1alpha1.ConditionEvidenceAvailable)
+		})
+	}
+	gateway := mesh.IngressGateway()
+	s.Plane.Telemetry.Restart(gateway.Namespace, gateway.Pod)
+	for name, source := range users {
+		ts := await(t, s, name, "to be promoted once Prometheus is back", scene.Stable("v2"))
+		if got := ts.Status.History[0]; got.Reason != v1alpha1.ReasonPromoted {
+			t.Errorf("%s ended as %+v", name, got)
+		}
+		lossless(t, source)
+	}
 }
 
 // README: "sluice.dev/paused: Keep the weights where they are. A bad candidate is still taken back."

@@ -46,6 +46,16 @@ func (t *Telemetry) Forget(namespace, pod string) {
 	delete(t.proxies, podKey{namespace, pod})
 }
 
+// Restart takes a pod's counters back to nothing, as a proxy that is started again does: its series go on from 0.
+func (t *Telemetry) Restart(namespace, pod string) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if m := t.proxies[podKey{namespace, pod}]; m != nil {
+		m.requests.Reset()
+		m.duration.Reset()
+	}
+}
+
 func (t *Telemetry) gather() ([]*dto.MetricFamily, error) {
 	t.mu.RLock()
 	keys := make([]podKey, 0, len(t.proxies))
