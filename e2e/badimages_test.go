@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -35,17 +36,26 @@ func TestImagesThatNeverRun(t *testing.T) {
 	}
 }
 
-// README: "`sluice.dev/max-latency`: Limit on a percentile, counted at the histogram bound that is not below it."
+// README: "`sluice.dev/max-latency`: Limit on a percentile, counted at the histogram bound that is not below it." The status says which that is.
 func TestSlowVersionIsTakenBack(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
 	const name = "sluggish"
-	service(t, s, name, "max-latency=p99<100ms")
+	service(t, s, name, "max-latency=p99<120ms")
 	users := through(t, s, name+".example.com", 40)
+	var bound atomic.Bool
+	follow(t, s, name, func(ts *v1alpha1.TrafficShift) {
+		if c := condition(ts, v1alpha1.ConditionEvidenceAvailable); c != nil && strings.Contains(c.Message, "slow is above 250ms, the histogram's bound next to 120ms") {
+			bound.Store(true)
+		}
+	})
 	release(t, s, name, "v2", "LATENCY=300ms")
 	ts := await(t, s, name, "to take the slow version back", scene.Rejected("v2"))
 	if got := ts.Status.History[0]; got.Reason != v1alpha1.ReasonLatency && got.Reason != v1alpha1.ReasonLatencyVsStable {
 		t.Errorf("the slow version ended as %s: %s", got.Reason, got.Message)
+	}
+	if !bound.Load() {
+		t.Error("no condition says at which bound of the histogram requests are counted as slow")
 	}
 	lossless(t, users)
 }

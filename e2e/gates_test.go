@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -216,12 +215,6 @@ func (d *desk) answer(status int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.status = status
-}
-
-func (d *desk) asked() []asked {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return slices.Clone(d.questions)
 }
 
 func (d *desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
