@@ -44,8 +44,7 @@ func defaults() *options {
 		logLevel: "info", prometheus: "http://prometheus.istio-system:9090",
 		scrape: 15 * time.Second, settle: 5 * time.Second, drain: 30 * time.Second,
 		rootNamespace: "istio-system", clusterDomain: "cluster.local", gatewaySelector: "istio=ingressgateway",
-		webhookHosts: []string{"*"},
-		metricsAddr:  ":8080", healthAddr: ":8081", lease: 15 * time.Second,
+		metricsAddr: ":8080", healthAddr: ":8081", lease: 15 * time.Second,
 	}
 }
 
@@ -61,7 +60,7 @@ func (o *options) bind(f *pflag.FlagSet) {
 	f.StringVar(&o.gatewaySelector, "gateway-selector", o.gatewaySelector, "labels of the ingress gateway's pods, for Gateways that Sluice makes")
 	f.StringSliceVar(&o.allowedHosts, "allowed-hosts", nil, "hosts granted to namespaces that do not say (such as *.example.com)")
 	f.StringSliceVar(&o.allowedGateways, "allowed-gateways", nil, "gateways granted to namespaces that do not say (such as istio-system/*)")
-	f.StringSliceVar(&o.webhookHosts, "webhook-allowed-hosts", o.webhookHosts, "hosts that webhooks of gates may be at (such as *.example.com); "+
+	f.StringSliceVar(&o.webhookHosts, "webhook-allowed-hosts", nil, "hosts that webhooks of gates may be at beside Services of the shift's own namespace (such as *.example.com); "+
 		"loopback, link-local and metadata addresses only where a host is named without *")
 	f.StringVar(&o.webhookSigningKey, "webhook-signing-key-file", "", "file with the key that requests to webhooks are signed with; empty signs none")
 	f.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "let only one of several replicas act")
@@ -94,7 +93,7 @@ func (o *options) settings(observer *exporter.Exporter) (s settings, err error) 
 		return settings{}, fmt.Errorf("connecting to Prometheus: %w", err)
 	}
 	s.webhooks, err = o.webhooks()
-	s.webhooks.Observer = observer
+	s.webhooks.Observer, s.webhooks.ClusterDomain = observer, s.config.ClusterDomain
 	return s, err
 }
 

@@ -90,7 +90,7 @@ func TestWebhookFlags(t *testing.T) {
 	if got, err := o.SigningKey(); err != nil || string(got) != "second" {
 		t.Errorf("after the Secret has changed the key is %q, %v", got, err)
 	}
-	if o, err := parsed(t).webhooks(); err != nil || o.Hosts.String() != "*" || o.SigningKey != nil {
+	if o, err := parsed(t).webhooks(); err != nil || o.Hosts.String() != "none" || o.SigningKey != nil {
 		t.Errorf("by default: %v, %v, signed %t", o.Hosts, err, o.SigningKey != nil)
 	}
 	if o, err := parsed(t, "--webhook-allowed-hosts=").webhooks(); err != nil || o.Hosts.String() != "none" {
@@ -107,6 +107,13 @@ func TestWebhookFlags(t *testing.T) {
 				t.Errorf("%s: error %v does not say %q", arg, err, part)
 			}
 		}
+	}
+}
+
+func TestWebhooksKnowTheClusterDomain(t *testing.T) {
+	s, err := parsed(t, "--cluster-domain=example.org.").settings(nil)
+	if err != nil || s.webhooks.ClusterDomain != "example.org" {
+		t.Errorf("cluster domain %q, %v", s.webhooks.ClusterDomain, err)
 	}
 }
 

@@ -28,9 +28,9 @@ const (
 )
 
 // transport connects to allowed hosts alone, and directly: behind a proxy nobody would see where a request ends.
-func transport(hosts Hosts) *http.Transport {
+func transport(r reach) *http.Transport {
 	return &http.Transport{
-		DialContext: hosts.dial, ForceAttemptHTTP2: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
+		DialContext: r.dial, ForceAttemptHTTP2: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 		MaxIdleConns: 256, MaxIdleConnsPerHost: 4, IdleConnTimeout: 90 * time.Second,
 	}
 }
@@ -130,8 +130,13 @@ func (c *Caller) request(ctx context.Context, q Question, text []byte) (req *htt
 	if err != nil {
 		return nil, "", errors.New("the url cannot be read; accepted: http://HOST[:PORT][/PATH][?QUERY], or https") // the error itself shows it
 	}
-	if err := c.options.Hosts.check(req.URL.Hostname()); err != nil {
+	host = req.URL.Host
+	target, err := c.reach.target(req.URL.Hostname(), q.Event.Namespace)
+	if err != nil {
 		return nil, "", err
+	}
+	if target != req.URL.Hostname() {
+		req.URL.Host = strings.TrimSuffix(net.JoinHostPort(target, req.URL.Port()), ":")
 	}
 	req.URL.User = nil
 	req.Header.Set("Content-Type", ContentType)
@@ -143,7 +148,7 @@ func (c *Caller) request(ctx context.Context, q Question, text []byte) (req *htt
 		}
 		req.Header.Set(SignatureHeader, sign(text, key, time.Now()))
 	}
-	return req, req.URL.Host, nil
+	return req, host, nil
 }
 
 func words(status int) string {

@@ -293,7 +293,7 @@ func TestWhereNobodyMayCall(t *testing.T) {
 		// A name does not get around it: that the address is listed says nothing of who points at it.
 		{"*,127.0.0.1", "http://localhost:" + port, refused("localhost", "127.0.0.1, a loopback address") + "*, 127.0.0.1"},
 		{"*", "http://169.254.169.254/latest/meta-data", refused("169.254.169.254", "169.254.169.254, a link-local address") + "*"},
-		{"*.example.com", s.URL, `host "127.0.0.1" is not allowed; allowed: *.example.com (--webhook-allowed-hosts)`},
+		{"*.example.com", s.URL, `host "127.0.0.1" is not allowed; allowed: Services of namespace shop, *.example.com; the administrator's webhooks.allowedHosts extends it`},
 	} {
 		q := question(tc.url)
 		q.OnError, q.Retries = analysis.Fail, 2 // no error of the endpoint's: it holds, whatever onError says
@@ -307,12 +307,28 @@ func TestWhereNobodyMayCall(t *testing.T) {
 	}
 }
 
+// The short name of a Service is completed before it is resolved, and the endpoint is told the name that was written.
+func TestAShortNameIsCompleted(t *testing.T) {
+	c := NewCaller(Options{})
+	for url, want := range map[string]string{
+		"http://desk.shop/ask":                               "desk.shop.svc",
+		"http://desk.shop:8080/ask":                          "desk.shop.svc:8080",
+		"http://desk.shop.svc.cluster.local:8080/ask":        "desk.shop.svc.cluster.local:8080",
+		"http://me:secret@desk.shop.svc.cluster.local./?a=b": "desk.shop.svc.cluster.local.",
+	} {
+		req, host, err := c.request(t.Context(), question(url), nil)
+		if err != nil || req.URL.Host != want || req.Host != host || !strings.Contains(url, host) || req.URL.User != nil {
+			t.Errorf("%s: %v, %v; want it sent to %s, as %s", url, req, err, want, host)
+		}
+	}
+}
+
 // A proxy that the environment names would be asked to call what we refuse to.
 func TestNoProxyIsUsed(t *testing.T) {
 	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the proxy was asked") }))
 	defer proxy.Close()
 	t.Setenv("HTTP_PROXY", proxy.URL)
-	if p := transport(Hosts{}).Proxy; p != nil {
+	if p := transport(reach{}).Proxy; p != nil {
 		t.Error("the transport asks for a proxy")
 	}
 }

@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -17,6 +18,7 @@ const room = 1024
 // Caller asks the questions that are watched, each on a schedule of its own, and keeps the latest answers. A slow endpoint holds up
 // nobody but the shift that asks it. It is a Runnable for controller-runtime's manager, for the leader only.
 type Caller struct {
+	reach   reach
 	client  *http.Client
 	options Options
 	updates chan Key
@@ -46,9 +48,11 @@ type gate struct {
 // NewCaller returns a caller. It does nothing before Start.
 func NewCaller(options Options) *Caller {
 	options = options.withDefaults()
+	r := reach{Hosts: options.Hosts, domain: options.ClusterDomain, cname: net.DefaultResolver.LookupCNAME}
 	return &Caller{
+		reach: r,
 		client: &http.Client{
-			Transport:     transport(options.Hosts),
+			Transport:     transport(r),
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		options: options, updates: make(chan Key, room), slots: make(chan struct{}, options.Total), watches: map[Key]*watch{},

@@ -8,9 +8,11 @@ import (
 	"path"
 	"strings"
 	"syscall"
+
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// Hosts are the hosts that may be called. The zero value allows none.
+// Hosts are the hosts that the administrator lets every shift call. The zero value allows none.
 type Hosts struct{ patterns []string }
 
 // ParseHosts reads patterns: a name or an address, in which * stands for anything ("*.example.com", "*").
@@ -48,13 +50,13 @@ type refusal string
 
 func (r refusal) Error() string { return string(r) }
 
-func (h Hosts) check(host string) error {
+func (h Hosts) match(host string) bool {
 	for _, p := range h.patterns {
 		if ok, _ := path.Match(p, normal(host)); ok {
-			return nil
+			return true
 		}
 	}
-	return refusal(fmt.Sprintf("host %q is not allowed; allowed: %s (--webhook-allowed-hosts)", host, h))
+	return false
 }
 
 // named reports whether a pattern without a wildcard is the host.
@@ -67,24 +69,79 @@ func (h Hosts) named(host string) bool {
 	return false
 }
 
-// dial connects to what a host resolves to. The address is looked at when it is dialled and not before, because a name can resolve to
-// something else the second time.
-func (h Hosts) dial(ctx context.Context, network, address string) (net.Conn, error) {
+// reach is whom the shifts of a cluster may call: the administrator's hosts, and the Services of their own namespaces.
+type reach struct {
+	Hosts
+	// domain ends every Service's name.
+	domain string
+	// cname follows a name to the one that has the addresses.
+	cname func(ctx context.Context, host string) (string, error)
+}
+
+// target returns the host that a shift of the namespace calls where its URL names this one, or why it may not. A Service's short name is
+// completed: shop and dev are namespaces, and top-level domains too.
+func (r reach) target(host, namespace string) (string, error) {
+	if r.match(host) {
+		return host, nil
+	}
+	if s, ok := r.service(host); ok && s.namespace == namespace {
+		return host, nil
+	}
+	if s, ok := r.service(host + ".svc"); ok && s.namespace == namespace {
+		return s.name + "." + s.namespace + ".svc", nil
+	}
+	allowed := "Services of namespace " + namespace
+	if len(r.patterns) > 0 {
+		allowed += ", " + r.String()
+	}
+	return "", refusal(fmt.Sprintf("host %q is not allowed; allowed: %s; the administrator's webhooks.allowedHosts extends it", host, allowed))
+}
+
+// service is a Service's name in the cluster's DNS.
+type service struct{ name, namespace string }
+
+// service reads NAME.NAMESPACE.svc, with the cluster's domain or without.
+func (r reach) service(host string) (s service, ok bool) {
+	labels := strings.Split(strings.TrimSuffix(normal(host), "."+r.domain), ".")
+	if len(labels) != 3 || labels[2] != "svc" || len(validation.IsDNS1123Label(labels[0])) > 0 || len(validation.IsDNS1123Label(labels[1])) > 0 {
+		return service{}, false
+	}
+	return service{labels[0], labels[1]}, true
+}
+
+// stays checks that a Service's name leads to the Service: one of type ExternalName is an alias, which its owner points at any host.
+func (r reach) stays(ctx context.Context, host string) error {
+	at, err := r.cname(ctx, host)
+	if err != nil {
+		return fmt.Errorf("resolving %q: %w", host, err)
+	}
+	want, ok := r.service(host)
+	if got, is := r.service(at); !ok || !is || got != want {
+		return refusal(fmt.Sprintf("host %q is an alias of another host (ExternalName), which is called only where the administrator's webhooks.allowedHosts has it", host))
+	}
+	return nil
+}
+
+// dial connects to what a host resolves to; whether a shift may call it was asked before. The address is looked at when it is dialled
+// and not before, because a name can resolve to something else the second time.
+func (r reach) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("address %q: %w", address, err)
 	}
-	if err := h.check(host); err != nil {
-		return nil, err
+	if !r.match(host) {
+		if err := r.stays(ctx, host); err != nil {
+			return nil, err
+		}
 	}
 	d := net.Dialer{Control: func(_, resolved string, _ syscall.RawConn) error {
 		to, err := netip.ParseAddrPort(resolved)
 		if err != nil {
 			return refusal(fmt.Sprintf("host %q: %q is not an address", host, resolved))
 		}
-		if kind := sensitive(to.Addr()); kind != "" && !h.named(host) {
+		if kind := sensitive(to.Addr()); kind != "" && !r.named(host) {
 			return refusal(fmt.Sprintf("host %q is %s, %s, which is called only where --webhook-allowed-hosts names the host itself; allowed: %s",
-				host, to.Addr().Unmap(), kind, h))
+				host, to.Addr().Unmap(), kind, r))
 		}
 		return nil
 	}}

@@ -1,6 +1,9 @@
 package webhook
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -30,16 +33,81 @@ func TestHostsAreMatched(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = h.check(tc.host)
-		if (err == nil) != tc.allowed || h.named(tc.host) != tc.named {
-			t.Errorf("%s for %s: %v, named %t; want allowed %t, named %t", tc.patterns, tc.host, err, h.named(tc.host), tc.allowed, tc.named)
-		}
-		if err != nil && !(strings.Contains(err.Error(), tc.host) && strings.Contains(err.Error(), h.String())) {
-			t.Errorf("%v does not name the host and what is allowed", err)
+		if h.match(tc.host) != tc.allowed || h.named(tc.host) != tc.named {
+			t.Errorf("%s for %s: allowed %t, named %t; want %t, %t", tc.patterns, tc.host, h.match(tc.host), h.named(tc.host), tc.allowed, tc.named)
 		}
 	}
-	if err := (Hosts{}).check("gate.shop.svc"); err == nil || !strings.Contains(err.Error(), "allowed: none") {
-		t.Errorf("nothing is allowed: %v", err)
+}
+
+// The Services of the shift's own namespace are always allowed, and nothing else that no administrator lists.
+func TestTheServicesOfItsOwnNamespaceAreAllowed(t *testing.T) {
+	for _, tc := range []struct{ host, namespace, want string }{
+		{"desk.shop.svc", "shop", "desk.shop.svc"},
+		{"Desk.Shop.svc", "shop", "Desk.Shop.svc"},
+		{"desk.shop.svc.example.org", "shop", "desk.shop.svc.example.org"},
+		{"desk.shop.svc.example.org.", "shop", "desk.shop.svc.example.org."},
+		{"desk.shop", "shop", "desk.shop.svc"}, // .shop is a top-level domain too
+		{"google.dev", "dev", "google.dev.svc"},
+		{"10.5", "5", "10.5.svc"},
+		{"svc.svc", "svc", "svc.svc.svc"},
+		{"listed.bank.svc", "shop", "listed.bank.svc"},
+
+		{"desk.bank.svc", "shop", ""},
+		{"desk.bank.svc.example.org", "shop", ""},
+		{"desk.bank", "shop", ""},
+		{"desk", "shop", ""},
+		{"shop.svc", "shop", ""},
+		{".shop.svc", "shop", ""},
+		{"a.desk.shop.svc", "shop", ""}, // a pod
+		{"evil.com/.shop.svc", "shop", ""},
+		{"evil。com.shop.svc", "shop", ""},
+		{"*.shop.svc", "shop", ""},
+		{"desk.shop.svc.cluster.local", "shop", ""},
+		{"desk.shop.svc.evil.com", "shop", ""},
+		{"desk.shop.evil.com", "shop", ""},
+		{"desk..svc", "", ""},
+		{"10.96.0.1", "1", ""},
+		{"", "", ""},
+	} {
+		r := reach{Hosts: hosts(t, "listed.bank.svc"), domain: "example.org"}
+		got, err := r.target(tc.host, tc.namespace)
+		if got != tc.want || (err == nil) != (tc.want != "") {
+			t.Errorf("%q in %s: %q, %v; want %q", tc.host, tc.namespace, got, err, tc.want)
+		}
+		want := fmt.Sprintf("host %q is not allowed; allowed: Services of namespace %s, listed.bank.svc; the administrator's webhooks.allowedHosts extends it", tc.host, tc.namespace)
+		if err != nil && err.Error() != want {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+}
+
+// Who may write a Service may point its name anywhere: only what leads to the Service itself is called.
+func TestAServiceThatIsAnAliasIsNotCalled(t *testing.T) {
+	none := errors.New("no such host")
+	for alias, called := range map[string]bool{
+		"desk.shop.svc.cluster.local.": true, "desk.shop.svc.": true,
+		"desk.bank.svc.cluster.local.": false, "other.shop.svc.cluster.local.": false, "evil.example.com.": false, "": false,
+	} {
+		for _, host := range []string{"desk.shop.svc", "desk.shop.svc.cluster.local"} {
+			r := reach{domain: "cluster.local", cname: func(context.Context, string) (string, error) { return alias, nil }}
+			if err := r.stays(t.Context(), host); (err == nil) != called {
+				t.Errorf("%s leads to %q: %v; want called %t", host, alias, err, called)
+			}
+			_, err := r.dial(t.Context(), "tcp", host+":80")
+			var refused refusal
+			if errors.As(err, &refused) == called {
+				t.Errorf("%s leads to %q, and dialling says %v", host, alias, err)
+			}
+		}
+	}
+	r := reach{domain: "cluster.local", cname: func(context.Context, string) (string, error) { return "", none }}
+	if _, err := r.dial(t.Context(), "tcp", "desk.shop.svc:80"); !errors.Is(err, none) {
+		t.Error(err)
+	}
+	r.cname = nil // an administrator who lists a name is believed
+	r.Hosts = hosts(t, "127.0.0.1")
+	if _, err := r.dial(t.Context(), "tcp", "127.0.0.1:0"); err == nil {
+		t.Error("port 0 answers")
 	}
 }
 
@@ -78,7 +146,7 @@ func FuzzHosts(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if h.named(host) && h.check(host) != nil {
+		if h.named(host) && !h.match(host) {
 			t.Errorf("%q names %q, and does not allow it", pattern, host)
 		}
 	})

@@ -67,8 +67,10 @@ type Observer interface {
 
 // Options are the caller's settings. The zero value of each but Hosts and SigningKey means its default.
 type Options struct {
-	// Hosts are the hosts that may be called. The zero value allows none.
+	// Hosts are the hosts that may be called beside the Services of a shift's own namespace. The zero value adds none.
 	Hosts Hosts
+	// ClusterDomain ends every Service's name. Default cluster.local.
+	ClusterDomain string
 	// SigningKey returns the key that requests are signed with; it is asked each time, so that the key can be rotated. Nil signs none.
 	SigningKey func() ([]byte, error)
 	// Jitter is the share of an interval by which each question is moved at random. Default 0.1; negative for none.
@@ -85,6 +87,7 @@ func (o Options) withDefaults() Options {
 	o.Backoff = cmp.Or(o.Backoff, 500*time.Millisecond)
 	o.MaxBackoff = cmp.Or(o.MaxBackoff, 10*time.Second)
 	o.PerShift, o.Total = cmp.Or(o.PerShift, 4), cmp.Or(o.Total, 256)
+	o.ClusterDomain = normal(cmp.Or(o.ClusterDomain, "cluster.local"))
 	o.Jitter = max(0, cmp.Or(o.Jitter, 0.1))
 	if o.Observer == nil {
 		o.Observer = nobody{}
