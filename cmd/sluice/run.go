@@ -79,6 +79,7 @@ func (o *options) manager() ctrl.Options {
 // wire puts the controllers together.
 func wire(mgr ctrl.Manager, given settings, out *exporter.Exporter) error {
 	mgr.GetLogger().Info("evidence comes from Prometheus", "connections", given.evidence.Addresses())
+	given.webhooks.Log = mgr.GetLogger().WithName("webhooks")
 	caller := webhook.NewCaller(given.webhooks)
 	recorder := mgr.GetEventRecorder("sluice")
 	shifts := &trafficshift.Reconciler{

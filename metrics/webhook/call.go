@@ -4,18 +4,18 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
-	"syscall"
 	"time"
 	"unicode"
 
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/klog/v2"
 
 	"github.com/sluice-dev/sluice/metrics/analysis"
 )
@@ -108,6 +108,7 @@ func (c *Caller) send(ctx context.Context, q Question, text []byte) reply {
 	}
 	resp, err := c.client.Do(req)
 	if err != nil {
+		c.options.Log.V(1).Info("a webhook was not reached", "TrafficShift", klog.KRef(q.Event.Namespace, q.Event.Name), "gate", q.Event.Gate, "host", host, "reason", detail(err).Error())
 		return unanswered(err, host, q)
 	}
 	defer resp.Body.Close()
@@ -155,51 +156,38 @@ func words(status int) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
 }
 
-// unanswered says why there was no answer, without the URL (whose path and query may be secrets) and without what differs from try to
-// try, such as the port of our own end.
+// unanswered says why there was no answer.
 func unanswered(err error, host string, q Question) reply {
-	r := reply{outcome: q.OnError, failed: true}
 	var refused refusal
 	if errors.As(err, &refused) {
 		return reply{outcome: analysis.Inconclusive, message: refused.Error(), failed: true, final: true}
 	}
-	r.message = host + ": " + cause(err, q.Timeout)
-	return r
+	return reply{outcome: q.OnError, message: host + ": " + cause(err), failed: true}
 }
 
-// cause is one of few texts: what an endpoint that is no webhook says of itself is not for whoever writes a gate to read.
-func cause(err error, timeout time.Duration) string {
+// cause is one of few texts. Whoever writes a gate chooses where we call, and is not to learn from us which ports are open, which names
+// exist, or what a certificate says; the log tells that to the administrator.
+func cause(err error) string {
 	var (
-		dns     *net.DNSError
-		cert    *tls.CertificateVerificationError
-		invalid x509.CertificateInvalidError
-		op      *net.OpError
-		record  tls.RecordHeaderError
-		timed   interface{ Timeout() bool }
+		cert  *tls.CertificateVerificationError
+		timed interface{ Timeout() bool }
 	)
 	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return "no answer within " + timeout.String()
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return "the name cannot be resolved: no such host"
-	case errors.As(err, &dns):
-		return "the name cannot be resolved: the name server fails"
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "its certificate has expired, or is not valid yet" // the error tells the time
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timed) && timed.Timeout():
+		return "no answer in time"
 	case errors.As(err, &cert):
-		return "its certificate is not accepted: " + cert.Err.Error()
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return "the connection was closed without an answer"
-	case errors.As(err, &timed) && timed.Timeout():
-		return "no answer within " + timeout.String()
-	case errors.As(err, &op) && op.Err != nil:
-		return op.Op + ": " + op.Err.Error()
-	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
-		return "it does not speak TLS, as https needs"
+		return "its certificate is not trusted"
 	}
-	return "its answer is not HTTP"
+	return "cannot be reached"
+}
+
+// detail is an error without the URL, whose path and query may be secrets.
+func detail(err error) error {
+	var at *url.Error
+	if errors.As(err, &at) {
+		return at.Err
+	}
+	return err
 }
 
 // firstLine is what is shown of an answer: printable, and not much.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sluice-dev/sluice/metrics/analysis"
@@ -222,14 +223,14 @@ func TestWhatGoesWrongOnTheWay(t *testing.T) {
 	})
 	closed := serve(t, nil)
 	for name, tc := range map[string]struct{ url, want string }{
-		"Refused":     {closed, "HOST: connection refused (asked 2 times)"},
-		"HangsUp":     {hangUp, "HOST: the connection was closed without an answer (asked 2 times)"},
-		"NoHTTP":      {noHTTP, "HOST: its answer is not HTTP (asked 2 times)"},
-		"NoTLS":       {strings.Replace(noHTTP, "http", "https", 1), "HOST: it does not speak TLS, as https needs (asked 2 times)"},
-		"HTTPForTLS":  {strings.Replace(slow.URL, "http", "https", 1), "HOST: it does not speak TLS, as https needs (asked 2 times)"},
-		"LongHeader":  {longHeader, "HOST: its answer is not HTTP (asked 2 times)"},
-		"TooSlow":     {slow.URL, "HOST: no answer within 50ms (asked 2 times)"},
-		"Certificate": {secure.URL, "HOST: its certificate is not accepted: x509: certificate signed by unknown authority (asked 2 times)"},
+		"Refused":     {closed, "HOST: cannot be reached (asked 2 times)"},
+		"HangsUp":     {hangUp, "HOST: cannot be reached (asked 2 times)"},
+		"NoHTTP":      {noHTTP, "HOST: cannot be reached (asked 2 times)"},
+		"NoTLS":       {strings.Replace(noHTTP, "http", "https", 1), "HOST: cannot be reached (asked 2 times)"},
+		"HTTPForTLS":  {strings.Replace(slow.URL, "http", "https", 1), "HOST: cannot be reached (asked 2 times)"},
+		"LongHeader":  {longHeader, "HOST: cannot be reached (asked 2 times)"},
+		"TooSlow":     {slow.URL, "HOST: no answer in time (asked 2 times)"},
+		"Certificate": {secure.URL, "HOST: its certificate is not trusted (asked 2 times)"},
 		"HTTPToTLS":   {strings.Replace(secure.URL, "https", "http", 1), "HOST answered 400 Bad Request (asked 2 times)"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -249,6 +250,20 @@ func TestWhatGoesWrongOnTheWay(t *testing.T) {
 				t.Errorf("the second time it reads %s; the first time %s", again, got)
 			}
 		})
+	}
+}
+
+// What the status keeps to itself the log tells, to whoever asks for its debug level; the path and the query not even there.
+func TestTheLogTellsWhyItWasNotReached(t *testing.T) {
+	for level, want := range map[int]string{0: "", 1: "connection refused"} {
+		var lines []string
+		o := quick(t)
+		o.Log = funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{Verbosity: level})
+		once(t, o, question(serve(t, nil)+"/hooks/hunter2?token=hunter2"))
+		got := strings.Join(lines, "\n")
+		if want == "" && got != "" || !strings.Contains(got, want) || strings.Contains(got, "hunter2") {
+			t.Errorf("at level %d: %s; want %q", level, got, want)
+		}
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"time"
 
+	"github.com/go-logr/logr"
+
 	"github.com/sluice-dev/sluice/metrics/analysis"
 )
 
@@ -79,6 +81,8 @@ type Options struct {
 	Backoff, MaxBackoff time.Duration
 	// PerShift is how many requests of one shift are under way at a time, and Total how many there are in all. Defaults 4, 256.
 	PerShift, Total int
+	// Log is told, at its debug level, why a webhook was not reached: an answer does not say it. Default: nobody.
+	Log logr.Logger
 	// Observer hears of every request. Default: nobody.
 	Observer Observer
 }
