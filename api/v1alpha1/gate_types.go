@@ -100,7 +100,8 @@ type WebhookGate struct {
 	// +kubebuilder:validation:Maximum=10
 	// +optional
 	Retries *int32 `json:"retries,omitempty"`
-	// interval is the time between two questions; at least 1s. An answer older than three intervals counts no more.
+	// interval is the time between two questions; at least 1s. An answer older than three intervals and the time that the
+	// next question may take, with its retries, counts no more.
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="an interval must be at least 1s"
 	// +kubebuilder:default="15s"
 	// +kubebuilder:validation:Type=string

@@ -14,7 +14,6 @@ import (
 	"time"
 	"unicode"
 
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
 
 	"github.com/sluice-dev/sluice/metrics/analysis"
@@ -62,7 +61,8 @@ func (c *Caller) ask(ctx context.Context, q Question, slots chan struct{}) Answe
 		a.At, a.Message = now(), err.Error()
 		return a
 	}
-	pause := wait.Backoff{Duration: c.options.Backoff, Factor: 2, Jitter: 0.5, Steps: q.Retries + 1, Cap: c.options.MaxBackoff}
+	pause := c.options.pauses(q)
+	pause.Jitter = spread
 	r := c.call(ctx, q, text, slots)
 	tries := 1
 	for ; r.failed && !r.final && tries <= q.Retries && sleep(ctx, pause.Step()); tries++ {

@@ -116,7 +116,7 @@ func (c *Caller) Unwatch(key Key) {
 }
 
 // Answers returns the latest answer to each question that is watched, in the order in which they were given to Watch. One that is older
-// than three intervals is Inconclusive, whatever it was.
+// than three intervals and the time that the next question may take is Inconclusive, whatever it was.
 func (c *Caller) Answers(key Key) []Answer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -126,7 +126,7 @@ func (c *Caller) Answers(key Key) []Answer {
 	}
 	answers := make([]Answer, 0, len(w.gates))
 	for _, g := range w.gates {
-		answers = append(answers, g.answer.asOf(time.Now(), g.question.Interval))
+		answers = append(answers, g.answer.asOf(time.Now(), c.options.fresh(g.question)))
 	}
 	return answers
 }
@@ -191,7 +191,7 @@ func (c *Caller) keep(key Key, g *gate, a Answer) {
 	if w := c.watches[key]; w == nil || !slices.Contains(w.gates, g) {
 		return
 	}
-	was := g.answer.asOf(a.At, g.question.Interval)
+	was := g.answer.asOf(a.At, c.options.fresh(g.question))
 	news := was.At.IsZero() || was.Outcome != a.Outcome || was.Message != a.Message
 	g.answer = a
 	if !news && !g.owed {

@@ -253,55 +253,84 @@ func TestGatesKeepTheOrderOfTheSpec(t *testing.T) {
 	})
 }
 
-// An answer that nobody has repeated for three intervals says nothing of the present.
+// An answer that nobody has repeated for longer than it takes to ask again says nothing of the present, and the same answer after that
+// is news. Here the second question of a gate waits behind another gate of its shift.
 func TestAnAnswerGoesStale(t *testing.T) {
-	answer := func(ctx context.Context, _ string, n int) int {
-		if n == 2 {
+	answer := func(ctx context.Context, host string, _ int) int {
+		if host == "slow" {
 			return hangs(ctx)
 		}
 		return 200
 	}
-	within(t, Options{}, answer, func(t *testing.T, c *Caller, _ *endpoints) {
-		q := question("http://a/")
-		q.Timeout = time.Minute
+	within(t, Options{PerShift: 1, Backoff: 2 * time.Second}, answer, func(t *testing.T, c *Caller, _ *endpoints) {
+		q, slow := question("http://a/"), question("http://slow/")
+		q.Retries = 1
+		slow.Event.Gate, slow.Timeout, slow.Interval = "slow", time.Minute, time.Hour
 		c.Watch(key, []Question{q})
+		after(time.Second)
+		c.Watch(key, []Question{q, slow})
 		for _, tc := range []struct {
 			wait time.Duration
 			want string
 		}{
-			{45 * time.Second, "ask Pass: a answered 200"},
-			{time.Millisecond, "ask Inconclusive: no fresh answer: the last one is older than 45s"},
-			{30 * time.Second, "ask Inconclusive: a: no answer in time"},
-			{15 * time.Second, "ask Pass: a answered 200"},
+			{57 * time.Second, "ask Pass: a answered 200"}, // three intervals, two timeouts, a pause of 2s and half of it
+			{time.Millisecond, "ask Inconclusive: no fresh answer: the last one is older than 58s"},
+			{3 * time.Second, "ask Pass: a answered 200"},
+			{time.Minute, "ask Pass: a answered 200"},
 		} {
 			after(tc.wait)
-			if diff := cmp.Diff([]string{tc.want}, answers(c, key)); diff != "" {
+			if diff := cmp.Diff(tc.want, answers(c, key)[0]); diff != "" {
 				t.Errorf("after %s (-want +got):\n%s", tc.wait, diff)
 			}
 		}
 		if n := len(news(c)); n != 3 {
-			t.Errorf("news %d times; want 3: passed, failed, passed again", n)
+			t.Errorf("news %d times; want 3: passed, the slow one failed, passed again", n)
 		}
 	})
 }
 
-// The same answer as before the silence is news: what it counted as in between was Inconclusive.
-func TestTheSameAnswerAfterASilenceIsNews(t *testing.T) {
+// An endpoint that takes longer than the interval, and not longer than it may, passes all the time.
+func TestASlowAnswerDoesNotFlap(t *testing.T) {
 	answer := func(_ context.Context, _ string, n int) int {
-		if n == 2 {
-			time.Sleep(50 * time.Second)
+		time.Sleep(10 * time.Second)
+		if n%2 == 0 {
+			return 503
 		}
 		return 200
 	}
-	within(t, Options{}, answer, func(t *testing.T, c *Caller, _ *endpoints) {
+	within(t, Options{Jitter: 0.1}, answer, func(t *testing.T, c *Caller, _ *endpoints) {
 		q := question("http://a/")
-		q.Timeout = time.Minute
+		q.Interval, q.Timeout, q.Retries = time.Second, 11*time.Second, 1
 		c.Watch(key, []Question{q})
-		after(70 * time.Second)
-		if n := len(news(c)); n != 2 {
-			t.Errorf("news %d times; want 2", n)
+		after(11 * time.Second)
+		for range 600 {
+			if diff := cmp.Diff([]string{"ask Pass: a answered 200"}, answers(c, key)); diff != "" {
+				t.Fatalf("(-want +got):\n%s", diff)
+			}
+			after(500 * time.Millisecond)
+		}
+		if n := len(news(c)); n != 1 {
+			t.Errorf("news %d times; want once", n)
 		}
 	})
+}
+
+// The bound holds for the longest pauses that there can be, and is a round number.
+func TestHowLongAnAnswerCounts(t *testing.T) {
+	for _, tc := range []struct {
+		interval, timeout time.Duration
+		retries           int
+		want              time.Duration
+	}{
+		{15 * time.Second, 5 * time.Second, 0, 50 * time.Second},
+		{15 * time.Second, 5 * time.Second, 2, 63 * time.Second}, // 45s + 15s + 1.5*(0.5s + 1s), and what rounds it
+		{time.Second, time.Minute, 10, 762 * time.Second},        // 1.5*(0.5s + 1s + 2s + 4s + 8s + 5*10s), and what rounds it
+	} {
+		q := Question{Interval: tc.interval, Timeout: tc.timeout, Retries: tc.retries}
+		if got := (Options{}).withDefaults().fresh(q); got != tc.want {
+			t.Errorf("%+v: %s; want %s", tc, got, tc.want)
+		}
+	}
 }
 
 func TestRetriesBackOff(t *testing.T) {

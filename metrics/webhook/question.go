@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/sluice-dev/sluice/metrics/analysis"
 )
@@ -50,12 +51,31 @@ type Answer struct {
 	Message string
 }
 
-// fresh is for how many intervals an answer counts.
-const fresh = 3
+// fresh is for how long an answer counts: three intervals, and the time that the next question may take with all of its retries, so that
+// an endpoint that is slow, and in time, is never stale.
+func (o Options) fresh(q Question) time.Duration {
+	limit := 3*q.Interval + time.Duration(q.Retries+1)*q.Timeout
+	pause := o.pauses(q)
+	for range q.Retries {
+		limit += time.Duration(float64(pause.Step()) * (1 + spread))
+	}
+	if rest := limit % time.Second; rest > 0 {
+		limit += time.Second - rest // users read it
+	}
+	return limit
+}
+
+// spread is the share by which a pause before a retry is made longer at random, at most.
+const spread = 0.5
+
+// pauses are those before the retries of a question, without what is added at random.
+func (o Options) pauses(q Question) wait.Backoff {
+	return wait.Backoff{Duration: o.Backoff, Factor: 2, Steps: q.Retries + 1, Cap: o.MaxBackoff}
+}
 
 // asOf is the answer as it counts at a later time.
-func (a Answer) asOf(now time.Time, interval time.Duration) Answer {
-	if limit := fresh * interval; !a.At.IsZero() && now.Sub(a.At) > limit {
+func (a Answer) asOf(now time.Time, limit time.Duration) Answer {
+	if !a.At.IsZero() && now.Sub(a.At) > limit {
 		a.Outcome, a.Message = analysis.Inconclusive, "no fresh answer: the last one is older than "+limit.String()
 	}
 	return a
