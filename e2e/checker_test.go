@@ -150,7 +150,9 @@ func TestGRPCSeesEveryShare(t *testing.T) {
 	await(t, s, name, "to promote v2", scene.Stable("v2"))
 	shares("after the promotion", 1)
 	release(t, s, name, "v3", "ERROR_RATE=0.5")
-	await(t, s, name, "to take v3 back", scene.Rejected("v3"))
+	await(t, s, name, "to have put v3 away", func(ts *v1alpha1.TrafficShift) bool {
+		return scene.Rejected("v3")(ts) && len(ts.Status.State.Retiring) == 0 // every client has heard of it by then
+	})
 	shares("after the rollback", 1)
 }
 
