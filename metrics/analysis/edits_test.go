@@ -75,3 +75,19 @@ func TestWhatIsProvenIsAllowed(t *testing.T) {
 		t.Errorf("a candidate that was proven to be harmless at 100,000 requests a second is allowed %v of %v", p.Allowed, p.Top)
 	}
 }
+
+// A service that was idle for an hour and is not any more is not one of little traffic.
+func TestTrafficThatBeginsIsNotAveragedOverTheTimeWithout(t *testing.T) {
+	l := defaults()
+	m := Memory{}.Watch(tick(Counts{}, Counts{Requests: 15}), l)
+	for range 200 {
+		m = m.Watch(tick(Counts{}, Counts{}), l)
+	}
+	if r := m.Rate(l.Scrape); r > 0.01 {
+		t.Errorf("after 50 minutes without a request the rate is %v a second", r)
+	}
+	m = m.Watch(tick(Counts{}, Counts{Requests: 1500}), l)
+	if r := m.Rate(l.Scrape); r < 50 || r > 100 {
+		t.Errorf("after the first scrape of 100 requests a second the rate is %v a second; want it at least half of that", r)
+	}
+}

@@ -154,10 +154,21 @@ func (m Memory) count(x Sample, l Limits, bet bool) Memory {
 	return m
 }
 
+// meter takes the pending block's requests into the rate. Where traffic has begun after a while without, what came before says nothing of
+// it: a rate that is taken for too low makes for weights that are too high.
+func (m *Memory) meter(n float64, scrape time.Duration) {
+	const idle, began, recent = 4, 20, 2
+	if m.Span > idle*scrape && n >= began {
+		m.Requests, m.Seconds = n, recent*scrape.Seconds()
+		return
+	}
+	m.Requests, m.Seconds = rateForgetting*m.Requests+n, rateForgetting*m.Seconds+m.Span.Seconds()
+}
+
 // close takes the pending block. What is known of stable was all learned before it.
 func (m *Memory) close(l Limits, bet bool) {
 	p, suspended, failing := m.Pending, m.Outage > 0, false
-	m.Requests, m.Seconds = rateForgetting*m.Requests+float64(p.requests()), rateForgetting*m.Seconds+m.Span.Seconds()
+	m.meter(float64(p.requests()), l.Scrape)
 	for q := range l.questions {
 		metric, d := q.metric(m), q.block(p)
 		if bet {
