@@ -2,11 +2,13 @@ package shift_test
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/controllers/shift"
@@ -245,5 +247,27 @@ func TestAMemoryThatCannotBeReadProvesNothing(t *testing.T) {
 	d := w.decide(w.observe())
 	if d.Next.Weight > 500 {
 		t.Errorf("%s; want no more weight on a memory that is gone", d)
+	}
+}
+
+// The API cannot import the gates: it keeps a list of their names and of the least increase that they can be asked about.
+func TestTheAPIKnowsTheGates(t *testing.T) {
+	refused := func(spec v1alpha1.TrafficShiftSpec, name string) bool {
+		spec.Default()
+		return slices.ContainsFunc(spec.Validate(field.NewPath("spec")), func(err *field.Error) bool { return err.Field == name })
+	}
+	for _, name := range []string{
+		analysis.GateRequests, analysis.GateErrorRate, analysis.GateErrorRateVsStable, analysis.GateLatency, analysis.GateLatencyVsStable,
+	} {
+		if !refused(v1alpha1.TrafficShiftSpec{Gates: []v1alpha1.Gate{{Name: name, Manual: &v1alpha1.ManualGate{}}}}, "spec.gates[0].name") {
+			t.Errorf("an owner's gate may be named %s, as one of the built-in gates is", name)
+		}
+	}
+	for increase, ratio := range map[v1alpha1.Percent]float64{"0.1%": 0.001, "0.101%": 0.00101, "0.5%": 0.005} {
+		verdicts := analysis.Judge(analysis.State{}, analysis.Limits{MaxIncrease: ratio, MaxSlowRate: -1})
+		invalid := analysis.Overall(verdicts).Reason == analysis.ReasonInvalidLimits
+		if got := refused(v1alpha1.TrafficShiftSpec{MaxIncrease: increase}, "spec.maxIncrease"); got != invalid {
+			t.Errorf("an increase of %s: refused by the API %t, by the gates %t", increase, got, invalid)
+		}
 	}
 }
