@@ -149,8 +149,7 @@ func (p *pass) goBackTo(to v1alpha1.Permille) bool {
 		return false
 	}
 	if p.next.Stage == v1alpha1.StageBaking {
-		p.memory = p.memory.Switched(p.limits())
-		p.keep()
+		p.switched()
 	}
 	p.next.Weight = to
 	p.enter(v1alpha1.PhaseProgressing, v1alpha1.StageStepping)

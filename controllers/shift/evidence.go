@@ -166,6 +166,11 @@ func (p *pass) limits() analysis.Limits {
 func (p *pass) switchOver() {
 	errors, slow := p.memory.StableLimits(p.limits())
 	p.next.Gate.Ceiling, p.next.Gate.SlowCeiling = int64(1e6*errors), int64(1e6*slow)
+	p.switched()
+}
+
+// switched begins to count against the absolute limit anew, on the way to 100 and back from there.
+func (p *pass) switched() {
 	p.memory = p.memory.Switched(p.limits())
 	p.keep()
 }
