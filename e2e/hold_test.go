@@ -28,6 +28,13 @@ func watchFor(t *testing.T, s *scene.Scene, name string, while time.Duration, wh
 	}
 }
 
+func pause(t *testing.T, s *scene.Scene, name, value string) {
+	t.Helper()
+	if err := s.Annotate(t.Context(), deployment(name), map[string]string{v1alpha1.AnnotationPaused: value}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func heldAt(weight v1alpha1.Permille) func(*v1alpha1.TrafficShift) bool {
 	return func(ts *v1alpha1.TrafficShift) bool {
 		return ts.Status.Phase == v1alpha1.PhaseProgressing && ts.Status.State.Weight == weight
@@ -91,11 +98,10 @@ func TestPrometheusKilledMidShiftHolds(t *testing.T) {
 			}
 		})
 		release(t, s, name, "v2")
-	}
-	for name := range users {
 		await(t, s, name, "to prove a weight", func(ts *v1alpha1.TrafficShift) bool {
 			return ts.Status.State.Weight > 0 && ts.Status.State.VerifiedSince != nil
 		})
+		pause(t, s, name, "true") // so that neither is done before the other has begun
 	}
 	s.StopPrometheus()
 	held := map[string]v1alpha1.Permille{}
@@ -106,6 +112,9 @@ func TestPrometheusKilledMidShiftHolds(t *testing.T) {
 		if held[name] = ts.Status.State.Weight; held[name] == v1alpha1.Whole {
 			t.Errorf("%s has all the traffic before Prometheus was killed", name)
 		}
+	}
+	for name := range users {
+		pause(t, s, name, "false")
 	}
 	watchFor(t, s, "blind-auto", 15*time.Second, "hold without Prometheus", heldAt(held["blind-auto"]))
 	watchFor(t, s, "blind-ladder", time.Second, "hold without Prometheus", heldAt(held["blind-ladder"]))
