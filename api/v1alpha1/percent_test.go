@@ -59,7 +59,7 @@ func TestEveryPermilleComesBack(t *testing.T) {
 		if got, err := Percent(p.String()).Permille(); err != nil || got != p {
 			t.Fatalf("%d is written %q and read as %d, %v", int32(p), p, int32(got), err)
 		}
-		if got, err := (Step{Weight: intstr.FromString(p.String())}).Permille(); err != nil || got != p {
+		if got, err := (Step{Weight: new(intstr.FromString(p.String()))}).Permille(); err != nil || got != p {
 			t.Fatalf("a step of %q is %d, %v", p, int32(got), err)
 		}
 	}

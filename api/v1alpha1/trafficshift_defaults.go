@@ -22,7 +22,7 @@ func (s *TrafficShiftSpec) Default() {
 	}
 	if len(s.Steps) == 0 && s.Pacing == PacingLadder {
 		for _, w := range []int{5, 20, 50, 100} {
-			s.Steps = append(s.Steps, Step{Weight: intstr.FromInt32(int32(w))})
+			s.Steps = append(s.Steps, Step{Weight: new(intstr.FromInt32(int32(w)))})
 		}
 	}
 	if s.Hold == nil {
@@ -84,7 +84,10 @@ func orDefault[T any](field **T, def T) {
 	}
 }
 
-// Permille returns the step's weight in thousandths.
+// Permille returns the step's weight in thousandths; 0 where it is a match or a mirror.
 func (s Step) Permille() (Permille, error) {
+	if s.Weight == nil {
+		return 0, nil
+	}
 	return Percent(s.Weight.String()).Permille()
 }

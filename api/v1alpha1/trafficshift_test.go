@@ -66,7 +66,7 @@ func TestDefaultLeavesWhatIsSaid(t *testing.T) {
 func ladder(weights ...string) []Step {
 	var steps []Step
 	for _, w := range weights {
-		steps = append(steps, Step{Weight: intstr.Parse(w)})
+		steps = append(steps, Step{Weight: new(intstr.Parse(w))})
 	}
 	return steps
 }

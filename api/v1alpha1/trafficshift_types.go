@@ -3,7 +3,6 @@ package v1alpha1
 import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // TrafficShift moves the traffic of one service from its stable version to a candidate, step by step, each step earned by
@@ -45,11 +44,18 @@ type TrafficShiftList struct {
 
 // Strategy is a way of moving traffic.
 //
-// +kubebuilder:validation:Enum=canary
+// +kubebuilder:validation:Enum=canary;blue-green;ab-test
 type Strategy string
 
-// StrategyCanary raises the candidate's weight along a ladder of steps.
-const StrategyCanary Strategy = "canary"
+// The strategies.
+const (
+	// StrategyCanary raises the candidate's weight step by step.
+	StrategyCanary Strategy = "canary"
+	// StrategyBlueGreen brings the candidate up at full strength, shows it at its preview address, and moves all the traffic at once.
+	StrategyBlueGreen Strategy = "blue-green"
+	// StrategyABTest sends a group of users to the candidate, and everybody or nobody in the end.
+	StrategyABTest Strategy = "ab-test"
+)
 
 // TrafficShiftSpec is what the owner of the service asks for.
 //
@@ -68,10 +74,10 @@ type TrafficShiftSpec struct {
 	// +optional
 	Pacing Pacing `json:"pacing,omitempty"`
 
-	// steps is the ladder of weights that a candidate climbs. Weights rise and the last one is 100.
+	// steps is the ladder that a candidate climbs: weights, and before them matches and mirrors. Weights rise and the last one is 100.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=50
-	// +kubebuilder:validation:XValidation:rule="string(self[size(self) - 1].weight) in ['100', '100%', '100.0', '100.0%']",message="the last step must be 100: that is where the candidate becomes stable"
+	// +kubebuilder:validation:XValidation:rule="has(self[size(self) - 1].weight) && string(self[size(self) - 1].weight) in ['100', '100%', '100.0', '100.0%']",message="the last step must be 100: that is where the candidate becomes stable"
 	// +listType=atomic
 	// +optional
 	Steps []Step `json:"steps,omitempty"`
@@ -180,21 +186,28 @@ type TrafficShiftSpec struct {
 	// +optional
 	Paused bool `json:"paused,omitempty"`
 
+	// abTest says which users are the group of strategy ab-test, and how the test ends.
+	// +optional
+	ABTest *ABTest `json:"abTest,omitempty"`
+
+	// session keeps each user on the version that answered first, while a candidate is on its way.
+	// +optional
+	Session *Session `json:"session,omitempty"`
+
+	// preview gives every live version an address of its own, which no user's traffic comes to: a Service named as its Deployment. It
+	// is always there with strategy blue-green.
+	// +optional
+	Preview *Preview `json:"preview,omitempty"`
+
+	// routing is how requests are routed, beyond the weights.
+	// +optional
+	Routing *Routing `json:"routing,omitempty"`
+
 	// trafficPolicy is Istio's own DestinationRule trafficPolicy, carried over as written.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
 	// +optional
 	TrafficPolicy *apiextensionsv1.JSON `json:"trafficPolicy,omitempty"`
-}
-
-// Step is one rung of the ladder.
-type Step struct {
-	// weight is the share of the traffic that the candidate gets, in percent: 5, "5%" or "0.5".
-	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:validation:Pattern=`^(100(\.0)?|[0-9]{1,2}(\.[0-9])?)%?$`
-	// +kubebuilder:validation:MaxLength=6
-	// +kubebuilder:validation:XValidation:rule="type(self) == string || (self >= 1 && self <= 100)",message="a weight is a percentage from 0.1 to 100"
-	Weight intstr.IntOrString `json:"weight"`
 }
 
 // Pacing is how the weights of a candidate are chosen.

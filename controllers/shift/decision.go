@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/metrics/analysis"
 )
@@ -47,6 +49,12 @@ type Desired struct {
 	Subsets []string
 	// Routes are the destinations of every VirtualService; empty leaves the VirtualServices as they are.
 	Routes []Route
+	// Match sends the requests that its rules match to one version, whatever the weights say; nil sends none.
+	Match *Match
+	// Mirror copies requests to a version, of the share that its weight says; nil copies none.
+	Mirror *Route
+	// Sessions are the cookies that keep users on versions; nil where nobody is kept, and cookies left over are taken away.
+	Sessions *Sessions
 	// Bare routes the service without subsets: it is being handed back.
 	Bare bool
 	// Unroute removes the VirtualServices that Sluice alone needs, and the DestinationRule.
@@ -56,6 +64,24 @@ type Desired struct {
 	// Template is what the annotated Deployment should be scaled to; nil leaves it alone. Held is whether it bears the mark.
 	Template *int32
 	Held     bool
+}
+
+// Match is a group of requests and the version that answers them. Rules are Istio's own HTTPMatchRequests: any of them.
+type Match struct {
+	Version string
+	Rules   []apiextensionsv1.JSON
+}
+
+// Sessions are the cookies that were given out while a candidate is on its way. The value of one names the version that its bearer is
+// kept on, the epoch, and the candidate's weight when it was given.
+//
+// With a weight raised from w to w2, bearers of a stable cookie given at w are drawn anew, and (w2-w)/(1-w) of them become the
+// candidate's: so each user stays or moves once, and the candidate's share of the users is w2, whoever has come back how often. A
+// weight lowered begins a new epoch, whose cookies alone count.
+type Sessions struct {
+	Epoch int32
+	// Given are the weights of this epoch, in rising order, the present one last.
+	Given []v1alpha1.Permille
 }
 
 // Scale is the size of a version's Deployment.

@@ -84,7 +84,7 @@ func TestShareThatDoesNotMatchHoldsAndRecovers(t *testing.T) {
 
 func TestOneStepLadderGoesStraightToTheBake(t *testing.T) {
 	w := adopted(t)
-	w.spec.Steps = []v1alpha1.Step{{Weight: intstr.FromString("100%")}}
+	w.spec.Steps = []v1alpha1.Step{{Weight: new(intstr.FromString("100%"))}}
 	w.release(2)
 	w.run(100, w.atWeight(v1alpha1.Whole))
 	if w.state.Stage != v1alpha1.StageBaking || w.versions["v2"].ready < 3 {

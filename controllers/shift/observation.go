@@ -97,6 +97,10 @@ type Table struct {
 	// Routes are its destinations, the same for every port; Bare is set where it names the service without a subset.
 	Routes []Route
 	Bare   bool
+	// Matched is the version that the requests of a match rule go to, Mirrored the one that gets copies and of what share; empty where
+	// there is no such rule.
+	Matched  string
+	Mirrored Route
 }
 
 // Route is one weighted destination.

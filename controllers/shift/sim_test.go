@@ -89,7 +89,7 @@ func newWorld(t failer) *world {
 		after:    func() {},
 	}
 	for _, s := range []int{5, 50, 100} {
-		w.spec.Steps = append(w.spec.Steps, v1alpha1.Step{Weight: intstr.FromInt(s)})
+		w.spec.Steps = append(w.spec.Steps, v1alpha1.Step{Weight: new(intstr.FromInt(s))})
 	}
 	three := int32(3)
 	w.spec.Replicas = &three

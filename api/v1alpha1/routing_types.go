@@ -1,0 +1,34 @@
+package v1alpha1
+
+import apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+
+// Routing is how requests are routed, beyond the weights.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.virtualService) && has(self.delegate) && self.delegate)",message="virtualService attaches to routes that stand already, delegate makes some for a root of yours: choose one"
+type Routing struct {
+	// virtualService is a VirtualService of yours: Sluice writes the weights of its routes and nothing else of it.
+	// +optional
+	VirtualService *AttachedVirtualService `json:"virtualService,omitempty"`
+	// delegate makes the VirtualService a delegate, without hosts and gateways, for a root VirtualService of yours to name.
+	// +optional
+	Delegate bool `json:"delegate,omitempty"`
+	// http is Istio's own HTTPRoute without match, route, redirect, directResponse, delegate and mirrors: timeout, retries, headers,
+	// corsPolicy, rewrite and fault, carried over as written into every HTTP route that Sluice makes.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Type=object
+	// +optional
+	HTTP *apiextensionsv1.JSON `json:"http,omitempty"`
+}
+
+// AttachedVirtualService names a VirtualService of the user's, in the shift's own namespace.
+type AttachedVirtualService struct {
+	// name is its name.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// routes are the names of the routes whose weights are written; every route of the service where none is given.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=set
+	// +optional
+	Routes []string `json:"routes,omitempty"`
+}
