@@ -72,6 +72,16 @@ type State struct {
 	// +optional
 	Peak Permille `json:"peak,omitempty"`
 
+	// rung is how many steps of the ladder the candidate has passed, the one that it stands on included. exposure is how it is exposed
+	// while it has no weight.
+	// +optional
+	Rung int32 `json:"rung,omitempty"`
+	// +optional
+	Exposure Exposure `json:"exposure,omitempty"`
+	// sessions are the cookies that keep users on versions.
+	// +optional
+	Sessions SessionState `json:"sessions,omitzero"`
+
 	// startedAt is when the candidate appeared, weightedAt when it was given its first weight. stageSince is when its stage began.
 	// +optional
 	WeightedAt *metav1.MicroTime `json:"weightedAt,omitempty"`
@@ -130,6 +140,33 @@ type State struct {
 	// contestedGeneration is the template's generation that was counted last.
 	// +optional
 	ContestedGeneration int64 `json:"contestedGeneration,omitempty"`
+}
+
+// Exposure is how a candidate without a weight is exposed.
+//
+// +kubebuilder:validation:Enum=Preview;Match;Mirror
+type Exposure string
+
+// The exposures.
+const (
+	// ExposurePreview: at its preview address alone.
+	ExposurePreview Exposure = "Preview"
+	// ExposureMatch: to the requests that match.
+	ExposureMatch Exposure = "Match"
+	// ExposureMirror: to copies of requests.
+	ExposureMirror Exposure = "Mirror"
+)
+
+// SessionState is what the cookies given out so far say.
+type SessionState struct {
+	// epoch tells cookies given before a weight was lowered from those given since.
+	// +optional
+	Epoch int32 `json:"epoch,omitempty"`
+	// given are the candidate's weights since the epoch began, rising.
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=atomic
+	// +optional
+	Given []Permille `json:"given,omitempty"`
 }
 
 // ShareState counts the requests that prove a weight.
