@@ -20,6 +20,7 @@ type Step struct {
 	// match sends the requests that match any of these rules to the candidate, and no others. Each is Istio's own HTTPMatchRequest.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:Type=object
 	// +listType=atomic
 	// +optional
 	Match []apiextensionsv1.JSON `json:"match,omitempty"`
@@ -79,6 +80,7 @@ type ABTest struct {
 	// match are the rules that make a request one of the group's: any of them. Each is Istio's own HTTPMatchRequest.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:Type=object
 	// +listType=atomic
 	Match []apiextensionsv1.JSON `json:"match"`
 	// duration is how long the test runs at least; hold where it is not given.

@@ -42,6 +42,7 @@ var table = map[string]start{
 	"app":            configured,
 	"crash-loop":     crashing,
 	"never-ready":    neverReady,
+	"demo-dp":        good("This is TAG running in pod POD\n", 8080),
 	"nginx":          good("TAG", 80),
 	"micro-api:1.1":  good(`{"code":0,"data":"micro-api V1 on POD: OK!"}`, 9090),
 	"micro-api:1.2":  good(`{"code":0,"data":"micro-api V2 on POD: OK!"}`, 9090),
