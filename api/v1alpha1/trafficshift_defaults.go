@@ -47,6 +47,7 @@ func (s *TrafficShiftSpec) Default() {
 	for i := range s.Gates {
 		s.Gates[i].defaults()
 	}
+	s.defaultUsers()
 	if s.MinRequests == nil {
 		n := int32(50)
 		s.MinRequests = &n

@@ -29,46 +29,38 @@ func (s Scope) routes(d shift.Desired) []Step {
 		return s.unroute() // a service that is not HTTP any more is bare without a route
 	case len(HTTPPorts(s.Service)) == 0:
 		return nil // a route could not name a port: those that stand stay, and preflight says why
-	case d.Bare:
-		return s.virtualServices([]shift.Route{{Weight: v1alpha1.Whole}})
-	case len(d.Routes) > 0:
-		return s.virtualServices(d.Routes)
+	case d.Bare, len(d.Routes) > 0:
+		return s.virtualServices(d)
 	}
 	return nil
 }
 
-func (s Scope) virtualServices(routes []shift.Route) []Step {
-	steps := []Step{{Apply, s.MakeVirtualService(routes)}}
+func (s Scope) virtualServices(d shift.Desired) []Step {
+	steps := []Step{{Apply, s.MakeVirtualService(d)}}
 	if len(s.Entry.Hosts) > 0 {
-		steps = append(steps, Step{Apply, s.MakeHostsVirtualService(routes)})
+		steps = append(steps, Step{Apply, s.MakeHostsVirtualService(d)})
 	}
 	return steps
 }
 
 // MakeVirtualService makes the one for the mesh: the Service's full name (V1), bound to the mesh alone (V2), in the Service's own
-// namespace with exportTo unset (V4), and one route for each HTTP port.
-func (s Scope) MakeVirtualService(routes []shift.Route) *networkingv1.VirtualService {
+// namespace with exportTo unset (V4), and the rules of each HTTP port.
+func (s Scope) MakeVirtualService(d shift.Desired) *networkingv1.VirtualService {
 	vs := &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(s.Template.Name)}
 	vs.Spec.Hosts = []string{s.Host}
 	vs.Spec.Gateways = []string{"mesh"}
 	for _, port := range HTTPPorts(s.Service) {
-		vs.Spec.Http = append(vs.Spec.Http, &networking.HTTPRoute{
-			Name:  port.Name,
-			Match: []*networking.HTTPMatchRequest{{Port: uint32(port.Port)}},
-			Route: s.destinations(port, routes),
-		})
+		vs.Spec.Http = append(vs.Spec.Http, s.rules(port, d, InMesh)...)
 	}
 	return vs
 }
 
-// MakeHostsVirtualService makes the one for external hosts, bound to their gateways. A gateway's port is not the Service's, so
-// nothing is matched on it.
-func (s Scope) MakeHostsVirtualService(routes []shift.Route) *networkingv1.VirtualService {
+// MakeHostsVirtualService makes the one for external hosts, bound to their gateways.
+func (s Scope) MakeHostsVirtualService(d shift.Desired) *networkingv1.VirtualService {
 	vs := &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(HostsName(s.Template.Name))}
 	vs.Spec.Hosts = s.Entry.Hosts
 	vs.Spec.Gateways = s.gateways()
-	port := s.entryPort()
-	vs.Spec.Http = []*networking.HTTPRoute{{Name: port.Name, Route: s.destinations(port, routes)}}
+	vs.Spec.Http = s.rules(s.entryPort(), d, AtGateway)
 	return vs
 }
 
@@ -88,8 +80,7 @@ func (s Scope) entryPort() corev1.ServicePort {
 }
 
 // destinations writes weights as percents where they are whole and with a sum of 1000 where they are not: Istio divides by the sum
-// (W1). Every destination names its port, because on a Service of several ports a gateway takes a destination without one for a
-// cluster that does not exist. A single destination gets everything whatever its weight says (W2), so it says everything.
+// (W1). A single destination gets everything whatever its weight says (W2), so it says everything.
 func (s Scope) destinations(port corev1.ServicePort, routes []shift.Route) []*networking.HTTPRouteDestination {
 	unit := v1alpha1.Permille(10)
 	for _, r := range routes {
@@ -100,11 +91,16 @@ func (s Scope) destinations(port corev1.ServicePort, routes []shift.Route) []*ne
 	destinations := make([]*networking.HTTPRouteDestination, 0, len(routes))
 	for _, r := range routes {
 		destinations = append(destinations, &networking.HTTPRouteDestination{
-			Destination: &networking.Destination{Host: s.Host, Subset: r.Version, Port: &networking.PortSelector{Number: uint32(port.Port)}},
+			Destination: s.destination(port, r.Version),
 			Weight:      int32(r.Weight / unit),
 		})
 	}
 	return destinations
+}
+
+// destination names its port, because on a Service of several ports a gateway takes one without for a cluster that does not exist.
+func (s Scope) destination(port corev1.ServicePort, version string) *networking.Destination {
+	return &networking.Destination{Host: s.Host, Subset: version, Port: &networking.PortSelector{Number: uint32(port.Port)}}
 }
 
 // unroute removes what Sluice alone needs. Hosts that nothing else serves keep a Gateway and a VirtualService without subsets, which
@@ -119,7 +115,7 @@ func (s Scope) unroute() []Step {
 	case len(HTTPPorts(s.Service)) == 0:
 		return append(steps, s.deleteHosts())
 	}
-	hosts := s.MakeHostsVirtualService([]shift.Route{{Weight: v1alpha1.Whole}})
+	hosts := s.MakeHostsVirtualService(shift.Desired{Bare: true})
 	hosts.ObjectMeta = s.disowned(hosts.Name)
 	steps = append(steps, Step{Disown, hosts})
 	if len(s.Entry.Gateways) == 0 {

@@ -79,7 +79,9 @@ type Match struct {
 // candidate's: so each user stays or moves once, and the candidate's share of the users is w2, whoever has come back how often. A
 // weight lowered begins a new epoch, whose cookies alone count.
 type Sessions struct {
-	Epoch int32
+	// Stable and Candidate are the versions that users are kept on.
+	Stable, Candidate string
+	Epoch             int32
 	// Given are the weights of this epoch, in rising order, the present one last.
 	Given []v1alpha1.Permille
 }
