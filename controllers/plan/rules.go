@@ -16,6 +16,9 @@ const (
 	ruleDrawn  = ".drawn-" // users who were given the stable version at the weight that follows
 )
 
+// MatchName is the name of the route for the match of a port, whose own route is named so.
+func MatchName(port string) string { return port + ruleMatch }
+
 // rules are the routes of one port, in the order in which Istio asks them: the first that matches answers, and the last one, which asks
 // nothing, carries the weights (V7). Its name is the port's, and the others' begin with it.
 //
@@ -61,7 +64,7 @@ func (r ruler) matched() []*networking.HTTPRoute {
 	if len(rules) == 0 {
 		return nil // none can be read; preflight says so, and nobody is matched by mistake
 	}
-	route := r.only(r.port.Name+ruleMatch, rules, r.d.Match.Version)
+	route := r.only(MatchName(r.port.Name), rules, r.d.Match.Version)
 	if r.keeps() && r.Shift.Spec.Strategy == v1alpha1.StrategyABTest {
 		r.give(route)
 	}

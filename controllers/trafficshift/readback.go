@@ -1,6 +1,9 @@
 package trafficshift
 
 import (
+	"math"
+
+	"google.golang.org/protobuf/proto"
 	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 
@@ -21,6 +24,7 @@ func (w *world) tablesRead() []shift.Table {
 		if vs, ok := w.tables[name]; ok && w.ours(vs) {
 			t.Exists = true
 			t.Routes, t.Bare = routesOf(vs)
+			t.Matched, t.Mirrored = matchedIn(vs), mirroredIn(vs)
 		}
 		tables = append(tables, t)
 	}
@@ -30,7 +34,7 @@ func (w *world) tablesRead() []shift.Table {
 // routesOf reads a VirtualService's destinations in thousandths. Where its ports disagree, which no write of ours leaves behind, a
 // version has the least that any port gives it, so that the disagreement is seen.
 func routesOf(vs *networkingv1.VirtualService) (routes []shift.Route, bare bool) {
-	for i, http := range vs.Spec.GetHttp() {
+	for i, http := range weightedIn(vs) {
 		read := destinationsOf(http)
 		if i == 0 {
 			routes = read
@@ -45,6 +49,84 @@ func routesOf(vs *networkingv1.VirtualService) (routes []shift.Route, bare bool)
 		return nil, true
 	}
 	return routes, false
+}
+
+// weightedIn are the routes that carry the weights, one for each port: the first that asks for nothing else answers whoever comes to it,
+// whatever stands behind it.
+func weightedIn(vs *networkingv1.VirtualService) []*istio.HTTPRoute {
+	var weighted []*istio.HTTPRoute
+	answered := map[uint32]bool{}
+	for _, http := range vs.Spec.GetHttp() {
+		if port, all := asksNothing(http); all && !answered[port] && !answered[0] {
+			answered[port] = true
+			weighted = append(weighted, http)
+		}
+	}
+	return weighted
+}
+
+// asksNothing reports whether a route answers every request to a port, and to which; 0 is any.
+func asksNothing(http *istio.HTTPRoute) (port uint32, all bool) {
+	if len(http.GetMatch()) == 0 {
+		return 0, true
+	}
+	for _, m := range http.GetMatch() {
+		if proto.Equal(m, &istio.HTTPMatchRequest{Port: m.GetPort()}) {
+			return m.GetPort(), true
+		}
+	}
+	return 0, false
+}
+
+// matchedIn is the version that the requests of a match go to, where every port sends them there and nowhere else. A rule that somebody
+// took the questions out of matches nobody in particular.
+func matchedIn(vs *networkingv1.VirtualService) string {
+	matched := ""
+	for i, http := range weightedIn(vs) {
+		rule := ruleBefore(vs, http, plan.MatchName(http.GetName()))
+		if _, all := asksNothing(rule); all || len(rule.GetRoute()) != 1 {
+			return ""
+		}
+		version := rule.GetRoute()[0].GetDestination().GetSubset()
+		if i > 0 && version != matched {
+			return ""
+		}
+		matched = version
+	}
+	return matched
+}
+
+// ruleBefore is the route of a name that is asked before another one.
+func ruleBefore(vs *networkingv1.VirtualService, other *istio.HTTPRoute, name string) *istio.HTTPRoute {
+	for _, http := range vs.Spec.GetHttp() {
+		switch {
+		case http == other:
+			return nil
+		case http.GetName() == name:
+			return http
+		}
+	}
+	return nil
+}
+
+// mirroredIn is the version that gets copies, and of what share, where every port makes the same of them.
+func mirroredIn(vs *networkingv1.VirtualService) shift.Route {
+	var mirrored shift.Route
+	for i, http := range weightedIn(vs) {
+		if len(http.GetMirrors()) != 1 {
+			return shift.Route{}
+		}
+		m := http.GetMirrors()[0]
+		to := shift.Route{Version: m.GetDestination().GetSubset(), Weight: v1alpha1.Whole}
+		if m.GetPercentage() != nil {
+			to.Weight = v1alpha1.Permille(math.Round(10 * m.GetPercentage().GetValue()))
+		}
+		if i > 0 && to != mirrored {
+			return shift.Route{}
+		}
+		mirrored = to
+	}
+	return mirrored
 }
 
 // destinationsOf reads one route. Istio divides weights by their sum (W1), and gives a single destination everything (W2).

@@ -41,10 +41,74 @@ func TestWeightsAreReadAsIstioReadsThem(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			vs := &networkingv1.VirtualService{}
+			for i, http := range tc.ports {
+				http.Match = []*istio.HTTPMatchRequest{{Port: uint32(80 + i)}}
+			}
 			vs.Spec.Http = tc.ports
 			got, bare := routesOf(vs)
 			if diff := cmp.Diff(tc.want, got); diff != "" || bare != tc.bare {
 				t.Errorf("bare %t, want %t; routes (-want +got):\n%s", bare, tc.bare, diff)
+			}
+		})
+	}
+}
+
+// What stands beside the weights is read as Istio reads it, too: a rule that asks nothing any more answers everybody.
+func TestRulesBesideTheWeightsAreReadBack(t *testing.T) {
+	to := func(versions ...string) (routes []*istio.HTTPRouteDestination) {
+		for i, v := range versions {
+			routes = append(routes, &istio.HTTPRouteDestination{Destination: &istio.Destination{Subset: v}, Weight: int32(100 * (1 - min(i, 1)))})
+		}
+		return routes
+	}
+	at := func(port uint32) *istio.HTTPMatchRequest { return &istio.HTTPMatchRequest{Port: port} }
+	testers := func(port uint32) *istio.HTTPMatchRequest {
+		return &istio.HTTPMatchRequest{Port: port, Headers: map[string]*istio.StringMatch{"x-tester": {}}}
+	}
+	rule := func(name, version string, match ...*istio.HTTPMatchRequest) *istio.HTTPRoute {
+		return &istio.HTTPRoute{Name: name, Match: match, Route: to(version)}
+	}
+	weights := func(name string, percent float64, match ...*istio.HTTPMatchRequest) *istio.HTTPRoute {
+		r := &istio.HTTPRoute{Name: name, Match: match, Route: to("v1", "v2")}
+		if percent > 0 {
+			r.Mirrors = []*istio.HTTPMirrorPolicy{{Destination: &istio.Destination{Subset: "v2"}, Percentage: &istio.Percent{Value: percent}}}
+		}
+		return r
+	}
+	type read struct {
+		Routes   []shift.Route
+		Matched  string
+		Mirrored shift.Route
+	}
+	stable, candidate := []shift.Route{{Version: "v1", Weight: 1000}, {Version: "v2"}}, []shift.Route{{Version: "v2", Weight: 1000}}
+	for name, tc := range map[string]struct {
+		http []*istio.HTTPRoute
+		want read
+	}{
+		"NoRule":                  {[]*istio.HTTPRoute{weights("http", 0, at(80))}, read{Routes: stable}},
+		"Matched":                 {[]*istio.HTTPRoute{rule("http.match", "v2", testers(80)), weights("http", 0, at(80))}, read{Routes: stable, Matched: "v2"}},
+		"MatchedAtGateway":        {[]*istio.HTTPRoute{rule("http.match", "v2", testers(0)), weights("http", 0)}, read{Routes: stable, Matched: "v2"}},
+		"OtherRulesAreNoMatch":    {[]*istio.HTTPRoute{rule("http.kept-v2", "v2", testers(80)), weights("http", 0, at(80))}, read{Routes: stable}},
+		"OneOfItsQuestionsIsGone": {[]*istio.HTTPRoute{rule("http.match", "v2", testers(80), at(80)), weights("http", 0, at(80))}, read{Routes: candidate}},
+		"ItsQuestionsAreGone":     {[]*istio.HTTPRoute{rule("http.match", "v2"), weights("http", 0, at(80))}, read{Routes: candidate}},
+		"BehindTheWeights":        {[]*istio.HTTPRoute{weights("http", 0, at(80)), rule("http.match", "v2", testers(80))}, read{Routes: stable}},
+		"ToBoth":                  {[]*istio.HTTPRoute{weights("http.match", 0, testers(80)), weights("http", 0, at(80))}, read{Routes: stable}},
+		"AtOnePortOnly": {[]*istio.HTTPRoute{rule("http.match", "v2", testers(80)), weights("http", 0, at(80)), weights("grpc", 0, at(70))},
+			read{Routes: stable}},
+		"AtBothPorts": {[]*istio.HTTPRoute{rule("http.match", "v2", testers(80)), weights("http", 0, at(80)), rule("grpc.match", "v2", testers(70)), weights("grpc", 0, at(70))},
+			read{Routes: stable, Matched: "v2"}},
+		"Mirrored":                {[]*istio.HTTPRoute{weights("http", 12.5, at(80))}, read{Routes: stable, Mirrored: shift.Route{Version: "v2", Weight: 125}}},
+		"MirroredAtOnePortOnly":   {[]*istio.HTTPRoute{weights("http", 10, at(80)), weights("grpc", 0, at(70))}, read{Routes: stable}},
+		"MirroredUnevenly":        {[]*istio.HTTPRoute{weights("http", 10, at(80)), weights("grpc", 20, at(70))}, read{Routes: stable}},
+		"WeightsThatNobodyAnswer": {[]*istio.HTTPRoute{rule("all", "v2"), weights("http", 10, at(80))}, read{Routes: candidate}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			vs := &networkingv1.VirtualService{}
+			vs.Spec.Http = tc.http
+			got := read{Matched: matchedIn(vs), Mirrored: mirroredIn(vs)}
+			got.Routes, _ = routesOf(vs)
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("read back (-want +got):\n%s", diff)
 			}
 		})
 	}

@@ -93,7 +93,7 @@ func routedService(name, namespace string, vs *networkingv1.VirtualService) *cor
 		return s
 	}
 	http := "http"
-	for _, route := range vs.Spec.GetHttp() {
+	for _, route := range weightedIn(vs) {
 		for _, match := range route.GetMatch() {
 			s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: route.GetName(), Port: int32(match.GetPort()), AppProtocol: &http})
 		}
