@@ -36,6 +36,7 @@ const (
 	ReasonGateFailing         = "GateFailing"
 	ReasonGateInconclusive    = "GateInconclusive"
 	ReasonPaused              = "Paused"
+	ReasonSuspended           = "Suspended"
 	ReasonBaking              = "Baking"
 	ReasonPromoted            = "Promoted"
 	ReasonSuperseded          = "Superseded"
@@ -55,6 +56,8 @@ const (
 	ReasonShiftStarted        = "ShiftStarted"
 	ReasonWeightRaised        = "WeightRaised"
 	ReasonAdopted             = "Adopted"
+	ReasonShown               = "Shown"
+	ReasonAnalysisSkipped     = "AnalysisSkipped"
 )
 
 // Reasons a candidate is taken back for.
@@ -70,6 +73,7 @@ const (
 	ReasonNoHealthyUpstream = "NoHealthyUpstream"
 	ReasonWeightLowered     = "WeightLowered"
 	ReasonAborted           = "Aborted"
+	ReasonPauseTimedOut     = "PauseTimedOut"
 )
 
 // Reasons a TrafficShift is not accepted for: what stands in the way before any traffic is touched.

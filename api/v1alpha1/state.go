@@ -82,7 +82,7 @@ type State struct {
 	// +optional
 	Sessions SessionState `json:"sessions,omitzero"`
 
-	// startedAt is when the candidate appeared, weightedAt when it was given its first weight. stageSince is when its stage began.
+	// startedAt is when the candidate appeared, weightedAt when it was first shown: given a weight, a match, a mirror or its preview. stageSince is when its stage began.
 	// +optional
 	WeightedAt *metav1.MicroTime `json:"weightedAt,omitempty"`
 	// +optional
@@ -122,13 +122,17 @@ type State struct {
 	// +listMapKey=name
 	// +optional
 	Checks []CheckState `json:"checks,omitempty"`
-	// approved are the manual gates that a person has answered for the candidate; awaiting are those that hold it.
+	// approved are the manual gates and pauses ("step-2") that a person has answered for the candidate; awaiting are those that hold it.
 	// +listType=set
 	// +optional
 	Approved []string `json:"approved,omitempty"`
 	// +listType=set
 	// +optional
 	Awaiting []string `json:"awaiting,omitempty"`
+
+	// awaitingSince is when the present step's pause began to wait for a person.
+	// +optional
+	AwaitingSince *metav1.MicroTime `json:"awaitingSince,omitempty"`
 
 	// failure is why the candidate is being taken back.
 	// +optional

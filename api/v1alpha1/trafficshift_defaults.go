@@ -16,9 +16,13 @@ func (s *TrafficShiftSpec) Default() {
 	}
 	if s.Pacing == "" {
 		s.Pacing = PacingAuto
-		if len(s.Steps) > 0 {
+		if len(s.Steps) > 0 || s.Strategy != StrategyCanary || s.Duration != nil {
 			s.Pacing = PacingLadder
 		}
+	}
+	s.defaultDuration()
+	if len(s.Steps) == 0 && s.Strategy != StrategyCanary {
+		s.Steps = []Step{{Weight: new(intstr.FromInt32(100))}}
 	}
 	if len(s.Steps) == 0 && s.Pacing == PacingLadder {
 		for _, w := range []int{5, 20, 50, 100} {

@@ -63,6 +63,9 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.gateways) || size(self.gateways) == 0 || (has(self.hosts) && size(self.hosts) > 0)",message="gateways need hosts: a gateway is bound only for the hosts it serves"
 // +kubebuilder:validation:XValidation:rule="!has(self.pacing) || self.pacing != 'auto' || !has(self.steps)",message="pacing auto chooses the weights itself: leave out steps, or write pacing: ladder"
+// +kubebuilder:validation:XValidation:rule="!has(self.duration) || !has(self.hold)",message="duration and hold exclude each other: duration is the whole way, and hold a part of it"
+// +kubebuilder:validation:XValidation:rule="!has(self.duration) || !has(self.pacing) || self.pacing != 'auto'",message="pacing auto takes as long as the evidence takes: leave out duration, or write pacing: ladder"
+// +kubebuilder:validation:XValidation:rule="!has(self.duration) || !has(self.strategy) || self.strategy == 'canary'",message="duration is a canary's: for blue-green write hold, and for ab-test abTest.duration"
 type TrafficShiftSpec struct {
 	// strategy is the way traffic moves.
 	// +kubebuilder:default=canary
@@ -89,6 +92,25 @@ type TrafficShiftSpec struct {
 	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	Hold *metav1.Duration `json:"hold,omitempty"`
+
+	// duration is how long a canary takes from its first weight to 100, at least: 10, 20 and so on to 100 where no steps are given, each
+	// held for an even part of it. It stands in place of hold.
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="a duration must be more than 0s, such as 30m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	Duration *metav1.Duration `json:"duration,omitempty"`
+
+	// skipAnalysis moves all the traffic to a candidate as soon as its pods are ready, and asks no gate: neither the built-in ones nor
+	// those of gates. Pods that crash, the deadline, and people still take it back, and the stable version is kept for bake.
+	// +optional
+	SkipAnalysis bool `json:"skipAnalysis,omitempty"`
+
+	// suspend has nothing at all written for this shift: no candidate starts, goes on or is taken back, not even by an abort. It goes on
+	// where it stood when suspend is unset. Handing the service back is done all the same.
+	// +optional
+	Suspend bool `json:"suspend,omitempty"`
 
 	// maxErrorRate is the share of requests that a candidate may fail. Whatever it is, a candidate must also be no worse than the
 	// stable version at the same moment.

@@ -17,6 +17,7 @@ func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 	if s.Strategy != StrategyCanary {
 		errs = append(errs, field.NotSupported(path.Child("strategy"), s.Strategy, []Strategy{StrategyCanary}))
 	}
+	errs = append(errs, s.validateDuration(path.Child("duration"))...)
 	switch {
 	case s.Pacing != PacingAuto && s.Pacing != PacingLadder:
 		errs = append(errs, field.NotSupported(path.Child("pacing"), s.Pacing, []Pacing{PacingAuto, PacingLadder}))

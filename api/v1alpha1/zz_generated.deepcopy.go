@@ -464,6 +464,10 @@ func (in *State) DeepCopyInto(out *State) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.AwaitingSince != nil {
+		in, out := &in.AwaitingSince, &out.AwaitingSince
+		*out = (*in).DeepCopy()
+	}
 	if in.Failure != nil {
 		in, out := &in.Failure, &out.Failure
 		*out = new(Failure)
@@ -599,6 +603,11 @@ func (in *TrafficShiftSpec) DeepCopyInto(out *TrafficShiftSpec) {
 	}
 	if in.Hold != nil {
 		in, out := &in.Hold, &out.Hold
+		*out = new(v1.Duration)
+		**out = **in
+	}
+	if in.Duration != nil {
+		in, out := &in.Duration, &out.Duration
 		*out = new(v1.Duration)
 		**out = **in
 	}

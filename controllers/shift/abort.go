@@ -18,6 +18,7 @@ func (p *pass) aborted() bool {
 		p.failedGate,        // evidence against the candidate
 		p.unstablePods,      // crash loops, or pods that were ready and are not
 		p.pastDeadline,      // pods that do not come
+		p.pauseTimedOut,     // a person who does not come
 		p.bypassed,          // traffic at weight 0
 		p.loweredByHand,     // somebody took the weight away
 		p.noHealthyUpstream, // failures without a host, again, at the last good weight
@@ -40,7 +41,7 @@ func (p *pass) abortedByPerson() *v1alpha1.Failure {
 	if p.obs.Intents.Abort != p.next.Candidate {
 		return nil
 	}
-	return failure(v1alpha1.ReasonAborted, "%s was aborted at %s by the annotation %s on its TrafficShift", p.next.Candidate, p.next.Weight, v1alpha1.AnnotationAbort)
+	return failure(v1alpha1.ReasonAborted, "%s was aborted at %s by the annotation %s on its TrafficShift", p.next.Candidate, p.place(), v1alpha1.AnnotationAbort)
 }
 
 func (p *pass) failedGate() *v1alpha1.Failure {
@@ -48,7 +49,7 @@ func (p *pass) failedGate() *v1alpha1.Failure {
 	if v.Outcome != analysis.Fail {
 		return nil
 	}
-	return failure(v.Reason, "%s at %s: %s", p.next.Candidate, p.next.Weight, v.Message)
+	return failure(v.Reason, "%s at %s: %s", p.next.Candidate, p.place(), v.Message)
 }
 
 func (p *pass) unstablePods() *v1alpha1.Failure {
@@ -57,10 +58,12 @@ func (p *pass) unstablePods() *v1alpha1.Failure {
 	switch {
 	case c.Restarts >= restartLimit:
 		return failure(v1alpha1.ReasonCandidateUnstable, "a pod of %s restarted %d times%s", c.Name, c.Restarts, because(c))
-	case p.next.Weight == 0 && c.Ready < before:
+	case p.next.WeightedAt == nil && p.next.Weight == 0 && c.Ready < before:
 		return failure(v1alpha1.ReasonCandidateUnstable, "a pod of %s was ready and is not any more, before its first weight (%d of %d ready)%s", c.Name, c.Ready, before, because(c))
 	case p.next.Weight > 0 && c.Ready == 0:
 		return failure(v1alpha1.ReasonCandidateUnstable, "%s has %s of the traffic and no ready pod%s", c.Name, p.next.Weight, because(c))
+	case p.shown() && c.Ready == 0:
+		return failure(v1alpha1.ReasonCandidateUnstable, "%s is at %s and has no ready pod%s", c.Name, p.place(), because(c))
 	}
 	p.next.Pods.Ready = max(before, c.Ready)
 	return nil
@@ -72,7 +75,7 @@ func (p *pass) pastDeadline() *v1alpha1.Failure {
 		return nil
 	}
 	c := p.obs.version(p.next.Candidate)
-	if c.Recorded && c.Available >= p.capacity(p.awaited()) {
+	if c.Recorded && c.Available >= p.podsAwaited() {
 		return nil // they came while nobody looked
 	}
 	return failure(v1alpha1.ReasonNotReadyInTime, "%s waited %s for its pods: %d available%s", c.Name, p.spec.Deadline.Duration, c.Available, because(c))
@@ -90,21 +93,25 @@ func (p *pass) stopWaiting() {
 	}
 }
 
-// bypassed finds traffic on a candidate that has a subset and no weight: something routes around Sluice, and going on would put
+// bypassed finds traffic on a candidate that has a subset and was never shown: something routes around Sluice, and going on would put
 // a version in front of users that no weight can take away again.
 func (p *pass) bypassed() *v1alpha1.Failure {
 	g := p.next.Gate
-	if p.next.Weight > 0 || g.Candidate.Requests+g.Cross.Requests == 0 {
+	if p.shown() || p.next.WeightedAt != nil || p.spec.SkipAnalysis || g.Candidate.Requests+g.Cross.Requests == 0 {
 		return nil
 	}
 	return failure(v1alpha1.ReasonRouteBypassed, "%s got %d requests at a weight of 0%%: another route, or a client outside the mesh, reaches its pods",
 		p.next.Candidate, max(g.Candidate.Requests, g.Cross.Requests))
 }
 
-// loweredByHand honours a weight that somebody lowered after it was in place. One found raised is simply written again.
+// loweredByHand honours a weight that somebody lowered after it was in place, or a match or mirror that somebody took away. One found
+// raised is simply written again.
 func (p *pass) loweredByHand() *v1alpha1.Failure {
 	if p.next.RoutedSince == nil {
 		return nil
+	}
+	if p.obs.hides(p.matched(), p.mirrored().Version) {
+		return failure(v1alpha1.ReasonWeightLowered, "%s was at %s, which was taken away by hand", p.next.Candidate, p.place())
 	}
 	low := p.obs.lowest(p.next.Candidate)
 	if low >= p.next.Weight {
@@ -119,8 +126,8 @@ func (p *pass) noHealthyUpstream() *v1alpha1.Failure {
 	if !p.failsWithoutHost() || !(p.next.Gate.Retreated || p.weightBelow(p.next.Weight) == 0) {
 		return nil
 	}
-	return failure(v1alpha1.ReasonNoHealthyUpstream, "%d of %d requests to the service found no healthy host while %s had %s",
-		p.next.Gate.NoHost, p.total(), p.next.Candidate, p.next.Weight)
+	return failure(v1alpha1.ReasonNoHealthyUpstream, "%d of %d requests to the service found no healthy host while %s was at %s",
+		p.next.Gate.NoHost, p.total(), p.next.Candidate, p.place())
 }
 
 // retreated goes back to the last good weight while requests fail without a host: they belong to no version, so they convict
@@ -152,6 +159,8 @@ func (p *pass) goBackTo(to v1alpha1.Permille) bool {
 		p.switched()
 	}
 	p.next.Weight = to
+	p.next.Rung = int32(p.ladder.at(p.next)) + 1
+	p.forgetAnswers()
 	p.enter(v1alpha1.PhaseProgressing, v1alpha1.StageStepping)
 	p.forgetRoute()
 	return true
@@ -161,7 +170,7 @@ func (p *pass) goBackTo(to v1alpha1.Permille) bool {
 const relapses = 2
 
 func (p *pass) relapsed() *v1alpha1.Failure {
-	if p.next.Gate.Retreats < relapses || p.next.Weight == 0 {
+	if p.next.Gate.Retreats < relapses || p.next.Weight == 0 || p.spec.SkipAnalysis {
 		return nil
 	}
 	pace := p.pace()
@@ -183,7 +192,7 @@ func (p *pass) exceeds(w, ceiling v1alpha1.Permille) bool {
 // suspected goes back to a small weight while the evidence is too much to go on and too little to convict, or while the stable version
 // fails as well: both are reversible, and cost only time. From 100 it also shows whether stable would do any better.
 func (p *pass) suspected() bool {
-	if p.next.Weight == 0 {
+	if p.next.Weight == 0 || p.spec.SkipAnalysis {
 		return false
 	}
 	pace, from := p.pace(), p.next.Weight
@@ -203,5 +212,5 @@ func (p *pass) suspected() bool {
 
 func (p *pass) failsWithoutHost() bool {
 	g := p.next.Gate
-	return p.next.Weight > 0 && analysis.NoHostAbove(g.NoHost, p.total(), g.NoHostBaseline)
+	return HasUsers(p.next) && !p.spec.SkipAnalysis && analysis.NoHostAbove(g.NoHost, p.total(), g.NoHostBaseline)
 }

@@ -73,9 +73,9 @@ func (p *pass) takeBackOthers() {
 		_, high, _, _ := p.obs.weights(v.Name)
 		switch {
 		case v.Name == p.next.Stable || !v.Exists || v.Replicas == 0:
-		case high > 0 && p.next.Candidate == "":
+		case (high > 0 || p.obs.reaches(v.Name)) && p.next.Candidate == "":
 			p.next.Candidate, p.next.Weight, p.next.Peak = v.Name, high, high
-			p.fail(v1alpha1.ReasonCancelled, fmt.Sprintf("the status was lost while %s had %s", v.Name, high), false)
+			p.fail(v1alpha1.ReasonCancelled, fmt.Sprintf("the status was lost while %s was on its way, at %s", v.Name, high), false)
 		default:
 			p.retire(v.Name, false)
 		}

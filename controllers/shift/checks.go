@@ -12,10 +12,10 @@ import (
 )
 
 // noteChecks counts the readings of the owner's own gates that were out of bounds one after the other. A reading counts once, and
-// only one from the candidate's first weight on.
+// only one from the time on that the candidate is shown.
 func (p *pass) noteChecks() {
-	p.next.Checks = slices.DeleteFunc(p.next.Checks, func(c v1alpha1.CheckState) bool { return p.gateNamed(c.Name) == nil })
-	if p.next.Weight == 0 {
+	p.next.Checks = slices.DeleteFunc(p.next.Checks, func(c v1alpha1.CheckState) bool { return !p.asked(c.Name) })
+	if !p.shown() {
 		p.next.Checks = nil
 		return
 	}
@@ -35,9 +35,13 @@ func (p *pass) noteChecks() {
 	}
 }
 
-// sinceWeight reports whether a reading speaks of the candidate: an answer since its first weight, or a value whose window began then.
+// sinceWeight reports whether a reading speaks of the candidate: an answer since it was first shown, or a value whose window began then.
+// For a gate of certain steps that is the step.
 func (p *pass) sinceWeight(c Check) bool {
 	since := p.next.WeightedAt
+	if p.named(c.Gate) {
+		since = p.next.StageSince
+	}
 	if since == nil || c.ReadAt.IsZero() {
 		return false
 	}
@@ -58,7 +62,7 @@ func (p *pass) spacing(gate string) time.Duration {
 
 // checkState is the state of a gate that is asked outside, which it begins where there is none; nil for any other.
 func (p *pass) checkState(name string) *v1alpha1.CheckState {
-	if g := p.gateNamed(name); g == nil || g.Manual != nil {
+	if g := p.gateNamed(name); g == nil || g.Manual != nil || !p.asked(name) {
 		return nil
 	}
 	i := slices.IndexFunc(p.next.Checks, func(c v1alpha1.CheckState) bool { return c.Name == name })
@@ -67,6 +71,32 @@ func (p *pass) checkState(name string) *v1alpha1.CheckState {
 		i = len(p.next.Checks) - 1
 	}
 	return &p.next.Checks[i]
+}
+
+// named reports whether a gate belongs to certain steps.
+func (p *pass) named(gate string) bool {
+	return slices.ContainsFunc(p.spec.Steps, func(s v1alpha1.Step) bool { return slices.Contains(s.Gates, gate) })
+}
+
+// asked reports whether there is such a gate, and it is asked where the candidate stands: one that steps name, on those alone.
+func (p *pass) asked(gate string) bool {
+	return p.gateNamed(gate) != nil && (!p.named(gate) || slices.Contains(p.standing().gates, gate))
+}
+
+// Asked are the gates that are asked in a state. Before the candidate is shown they are those of its next step, so that their answers are
+// there in time.
+func Asked(spec v1alpha1.TrafficShiftSpec, s v1alpha1.State) []v1alpha1.Gate {
+	l, err := ladderOf(spec)
+	judged := s.Phase == v1alpha1.PhaseProgressing && s.Candidate != "" && (Exposed(s) || s.Stage == v1alpha1.StageExposing)
+	if err != nil || !judged || spec.SkipAnalysis {
+		return nil
+	}
+	p := &pass{spec: spec, ladder: l, next: s}
+	stands := p.standing()
+	if !p.shown() && !p.auto() {
+		stands = l.above(s)
+	}
+	return slices.DeleteFunc(slices.Clone(spec.Gates), func(g v1alpha1.Gate) bool { return p.named(g.Name) && !slices.Contains(stands.gates, g.Name) })
 }
 
 func (p *pass) gateNamed(name string) *v1alpha1.Gate {
@@ -81,7 +111,7 @@ func (p *pass) gateNamed(name string) *v1alpha1.Gate {
 func (p *pass) checked() []analysis.Verdict {
 	var verdicts []analysis.Verdict
 	for _, g := range p.spec.Gates {
-		if g.Manual != nil {
+		if g.Manual != nil || !p.asked(g.Name) {
 			continue // a person is asked when everything else passes
 		}
 		v := p.verdictOf(g)
@@ -122,33 +152,4 @@ func failureLimit(g v1alpha1.Gate) int32 {
 		return *g.Query.Failures
 	}
 	return 1
-}
-
-// approve takes a person's answer to the gates that hold the candidate. One that comes before they do answers nothing.
-func (p *pass) approve() {
-	if p.obs.Intents.Approve == p.next.Candidate {
-		p.next.Approved = append(p.next.Approved, p.next.Awaiting...)
-		p.next.Awaiting = nil
-	}
-}
-
-// unapproved holds a candidate where a person is to be asked before the next weight.
-func (p *pass) unapproved(next v1alpha1.Permille) bool {
-	var waiting []string
-	for _, g := range p.spec.Gates {
-		if g.Manual == nil || slices.Contains(p.next.Approved, g.Name) {
-			continue
-		}
-		if before, err := g.Manual.Before.Permille(); err == nil && next < before { // validated with the spec
-			continue
-		}
-		waiting = append(waiting, g.Name)
-	}
-	p.next.Awaiting = waiting
-	if len(waiting) == 0 {
-		return false
-	}
-	p.say(v1alpha1.ReasonWaitingForApproval, "gate %s: %s waits at %s for a person; approve it with the annotation %s=%s on its TrafficShift",
-		waiting[0], p.next.Candidate, p.next.Weight, v1alpha1.AnnotationApprove, p.next.Candidate)
-	return true
 }

@@ -20,6 +20,9 @@ func Decide(spec v1alpha1.TrafficShiftSpec, state v1alpha1.State, obs Observatio
 	if err := checkState(state); err != nil {
 		return Decision{}, err
 	}
+	if Suspended(spec, obs) {
+		return suspend(state, obs.Now), nil
+	}
 	p := &pass{spec: spec, ladder: ladder, obs: obs, next: *state.DeepCopy()}
 	p.recall()
 	p.startOver()
@@ -27,6 +30,7 @@ func Decide(spec v1alpha1.TrafficShiftSpec, state v1alpha1.State, obs Observatio
 	if err := p.dispatch(); err != nil {
 		return Decision{}, err
 	}
+	p.noteSessions()
 	d := Decision{
 		Next: p.next, Desired: p.desired(), Reason: p.reason, Message: p.message,
 		Verdicts: p.verdicts, Ended: p.ended, RequeueAfter: p.requeueAfter(),
@@ -40,7 +44,7 @@ func Decide(spec v1alpha1.TrafficShiftSpec, state v1alpha1.State, obs Observatio
 // pass is one run of Decide: the inputs, and the decision as it forms.
 type pass struct {
 	spec   v1alpha1.TrafficShiftSpec
-	ladder []v1alpha1.Permille
+	ladder ladder
 	obs    Observation
 
 	next            v1alpha1.State
@@ -175,23 +179,4 @@ func (p *pass) requeueAfter() time.Duration {
 		return 0
 	}
 	return max(p.wake.Sub(p.obs.Now), 10*time.Millisecond)
-}
-
-// ladderOf returns the weights of the spec's steps; none where evidence sets the pace.
-func ladderOf(spec v1alpha1.TrafficShiftSpec) ([]v1alpha1.Permille, error) {
-	if spec.Pacing == v1alpha1.PacingAuto {
-		return nil, nil
-	}
-	ladder := make([]v1alpha1.Permille, 0, len(spec.Steps))
-	for i, s := range spec.Steps {
-		w, err := s.Permille()
-		if err != nil {
-			return nil, fmt.Errorf("step %d: %w", i+1, err)
-		}
-		ladder = append(ladder, w)
-	}
-	if len(ladder) == 0 || ladder[len(ladder)-1] != v1alpha1.Whole {
-		return nil, fmt.Errorf("the ladder %v does not end at 100%%", ladder)
-	}
-	return ladder, nil
 }

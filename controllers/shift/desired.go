@@ -20,6 +20,9 @@ func (p *pass) desired() Desired {
 	if d.Mesh {
 		d.Subsets = p.subsets()
 		d.Routes = p.routes()
+		if len(d.Routes) > 0 {
+			d.Match, d.Mirror, d.Sessions = p.match(), p.mirror(), p.sessions()
+		}
 	}
 	if p.next.Phase == v1alpha1.PhaseStable || p.next.Phase == v1alpha1.PhaseFailed {
 		d.Prune = p.prunable()
@@ -103,7 +106,7 @@ func (p *pass) scales() []Scale {
 	if c := p.next.Candidate; c != "" {
 		want := p.obs.version(c).Replicas
 		if p.next.Phase == v1alpha1.PhaseProgressing {
-			want = max(want, p.capacity(p.ahead()))
+			want = max(want, p.podsAhead())
 		}
 		add(c, want)
 	}
@@ -162,6 +165,9 @@ func (p *pass) subsetted(version string) bool { return slices.Contains(p.obs.Sub
 func (p *pass) routes() []Route {
 	if p.next.Phase == v1alpha1.PhaseAdopting && !p.settled(p.next.SubsetSince) && p.next.RoutedSince == nil {
 		return nil
+	}
+	if (p.matched() != "" || p.mirrored() != Route{}) && !p.subsetted(p.next.Candidate) {
+		return nil // as below
 	}
 	routes := []Route{{p.next.Stable, v1alpha1.Whole - p.next.Weight}}
 	if c := p.next.Candidate; c != "" {

@@ -61,7 +61,7 @@ func (p *pass) counts(began *metav1.MicroTime) bool {
 	case v1alpha1.StageStepping, v1alpha1.StageBaking:
 		return true
 	case v1alpha1.StageExposing:
-		return p.beganAfter(began, p.next.SubsetSince)
+		return p.next.WeightedAt == nil && p.beganAfter(began, p.next.SubsetSince)
 	default:
 		return false
 	}
@@ -98,14 +98,14 @@ func (p *pass) recall() {
 	p.memory = m
 }
 
-// remember has the gate learn from a sample: what the stable version usually does, before the first weight, and from then on whether the
-// candidate is worse.
+// remember has the gate learn from a sample: what the stable version usually does, before the candidate is shown, and from then on whether
+// the candidate is worse.
 func (p *pass) remember(e Evidence) {
 	l := p.limits()
 	if p.next.Gate.Memory == nil {
 		p.memory = p.memory.Learn(e.History, l)
 	}
-	if p.next.Weight > 0 {
+	if p.shown() {
 		p.memory = p.memory.Count(e.Sample, l)
 	} else {
 		p.memory = p.memory.Watch(e.Sample, l)
@@ -127,11 +127,15 @@ func (p *pass) evidence() analysis.State {
 	return s
 }
 
-// judge asks the gates about the evidence so far.
+// judge asks the gates about the evidence so far. At a preview there may be none: nobody has to test it with requests.
 func (p *pass) judge() {
-	if p.next.Weight > 0 {
-		p.verdicts = append(analysis.Judge(p.evidence(), p.limits()), p.checked()...)
+	if !p.shown() || p.spec.SkipAnalysis {
+		return
 	}
+	if !Previewing(p.next) || p.next.Gate.Candidate.Requests > 0 {
+		p.verdicts = analysis.Judge(p.evidence(), p.limits())
+	}
+	p.verdicts = append(p.verdicts, p.checked()...)
 }
 
 // reactionScrapes is how many scrapes it takes to see a failure and act on it.
@@ -146,7 +150,7 @@ func (p *pass) limits() analysis.Limits {
 		SlowAbove:    p.obs.Evidence.Sample.SlowAbove,
 		MaxErrorRate: maxErrors, MaxIncrease: maxIncrease, MaxSlowRate: -1,
 		MinRequests: int64(*p.spec.MinRequests), Alone: p.next.Stage == v1alpha1.StageBaking,
-		Scrape: p.obs.Timing.Scrape, Weight: float64(p.rungBelow(v1alpha1.Whole)) / float64(v1alpha1.Whole), Auto: p.auto(),
+		Scrape: p.obs.Timing.Scrape, Weight: p.provenAt(), Auto: p.auto(),
 		Budget: int64(*p.spec.MaxFailedRequests), Reaction: reactionScrapes * p.obs.Timing.Scrape,
 	}
 	if p.spec.MaxLatency != nil {
@@ -160,6 +164,16 @@ func (p *pass) limits() analysis.Limits {
 		}
 	}
 	return l
+}
+
+// provenAt is the share of the requests that the candidate answers when it is to be proven: that of the last rung before 100, or what is
+// seen to match or to be copied.
+func (p *pass) provenAt() float64 {
+	last := p.rungBelow(v1alpha1.Whole)
+	if s := p.next.Share; last == 0 && p.next.Exposure != "" && s.Total > 0 {
+		return float64(s.Candidate) / float64(s.Total)
+	}
+	return float64(last) / float64(v1alpha1.Whole)
 }
 
 // switchOver keeps the stable version's upper bounds, because at 100 it has no traffic to compare with, and begins to count against them.

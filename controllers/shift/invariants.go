@@ -20,6 +20,10 @@ func checkState(s v1alpha1.State) error {
 		return fmt.Errorf("%w: weight %d is not within 0 and %d", ErrInvariant, s.Weight, v1alpha1.Whole)
 	case s.Weight > 0 && s.Candidate == "":
 		return fmt.Errorf("%w: weight %s without a candidate", ErrInvariant, s.Weight)
+	case s.Exposure != "" && (s.Candidate == "" || s.Weight > 0):
+		return fmt.Errorf("%w: exposure %s with candidate %q at %s", ErrInvariant, s.Exposure, s.Candidate, s.Weight)
+	case s.Exposure != "" && s.Phase != v1alpha1.PhaseProgressing && s.Phase != v1alpha1.PhaseRollingBack:
+		return fmt.Errorf("%w: exposure %s in phase %s", ErrInvariant, s.Exposure, s.Phase)
 	case s.Candidate != "" && s.Candidate == s.Stable:
 		return fmt.Errorf("%w: %s is candidate and stable at once", ErrInvariant, s.Stable)
 	case s.Phase == v1alpha1.PhaseProgressing && (s.Stable == "" || s.Candidate == ""):
@@ -55,6 +59,29 @@ func checkDesired(d Decision, obs Observation) error {
 	}
 	if sum != v1alpha1.Whole {
 		return fmt.Errorf("%w: the weights sum to %s", ErrInvariant, sum)
+	}
+	return checkShown(d, obs)
+}
+
+// checkShown holds what shows a version without a weight to what holds for a weight: it is the candidate, whose subset was read back, and it
+// has a pod that can answer.
+func checkShown(d Decision, obs Observation) error {
+	var shown []string
+	if m := d.Desired.Match; m != nil {
+		shown = append(shown, m.Version)
+	}
+	if m := d.Desired.Mirror; m != nil {
+		shown = append(shown, m.Version)
+	}
+	for _, v := range shown {
+		switch {
+		case v != d.Next.Candidate:
+			return fmt.Errorf("%w: %s is shown, and the candidate is %q", ErrInvariant, v, d.Next.Candidate)
+		case !slices.Contains(d.Desired.Subsets, v) || !slices.Contains(obs.Subsets, v):
+			return fmt.Errorf("%w: %s is shown before its subset was read back", ErrInvariant, v)
+		case !obs.reaches(v) && obs.version(v).Ready == 0:
+			return fmt.Errorf("%w: %s is shown without a ready pod", ErrInvariant, v)
+		}
 	}
 	return nil
 }

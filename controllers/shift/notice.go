@@ -42,7 +42,7 @@ func (p *pass) noticeRoutes() {
 	seen := false
 	switch p.next.Stage {
 	case v1alpha1.StagePinning, v1alpha1.StageStepping, v1alpha1.StageBaking:
-		seen = p.obs.carries(p.next.Stable, p.next.Candidate, p.next.Weight)
+		seen = p.obs.carries(p.next.Stable, p.next.Candidate, p.next.Weight) && p.obs.shows(p.matched(), p.mirrored())
 	case v1alpha1.StageUnpinning:
 		seen = p.obs.noTables() || p.obs.bare()
 	case v1alpha1.StageRemoving:
@@ -63,10 +63,11 @@ func (p *pass) retire(version string, drained bool) {
 // routes, out of the subsets. Each clock starts when the one before has run and its effect was read back.
 func (p *pass) noticeExit(r *v1alpha1.Retiring) {
 	_, high, listed, _ := p.obs.weights(r.Version)
-	if high > 0 { // read too early, or raised by hand: the way out starts over
+	reached := high > 0 || p.obs.reaches(r.Version)
+	if reached { // read too early, or raised by hand: the way out starts over
 		r.ZeroSince, r.UnroutedSince, r.UnsubsetSince = nil, nil, nil
 	}
-	if r.ZeroSince == nil && high == 0 {
+	if r.ZeroSince == nil && !reached {
 		r.ZeroSince = p.stamp()
 	}
 	if r.UnroutedSince == nil && r.ZeroSince != nil && !listed {

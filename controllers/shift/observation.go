@@ -201,6 +201,23 @@ func (o *Observation) carries(stable, candidate string, w v1alpha1.Permille) boo
 	return w == 0 && high == 0 || routed && low == w && high == w
 }
 
+// shows reports whether every table sends matching requests to one version and copies to another, and to no others; an empty one is nobody.
+func (o *Observation) shows(matched string, mirrored Route) bool {
+	return !slices.ContainsFunc(o.Tables, func(t Table) bool { return t.Matched != matched || t.Mirrored != mirrored })
+}
+
+// reaches reports whether any table sends matching requests, or copies, to a version.
+func (o *Observation) reaches(name string) bool {
+	return name != "" && slices.ContainsFunc(o.Tables, func(t Table) bool { return t.Matched == name || t.Mirrored.Version == name })
+}
+
+// hides reports whether a table that exists has lost the rule that sends matching requests, or copies, to a version; nobody has none to lose.
+func (o *Observation) hides(matched, mirrored string) bool {
+	return slices.ContainsFunc(o.Tables, func(t Table) bool {
+		return t.Exists && (matched != "" && t.Matched != matched || mirrored != "" && t.Mirrored.Version != mirrored)
+	})
+}
+
 // noTables reports whether no VirtualService of ours is left.
 func (o *Observation) noTables() bool {
 	return !slices.ContainsFunc(o.Tables, func(t Table) bool { return t.Exists })

@@ -20,7 +20,7 @@ const (
 )
 
 // auto reports whether evidence sets the pace.
-func (p *pass) auto() bool { return p.spec.Pacing == v1alpha1.PacingAuto }
+func (p *pass) auto() bool { return p.spec.Pacing == v1alpha1.PacingAuto && !p.spec.SkipAnalysis }
 
 // pace is what the evidence allows.
 func (p *pass) pace() analysis.Pace {
@@ -38,14 +38,9 @@ func (p *pass) left() time.Duration {
 
 func holds(hold time.Duration, n float64) time.Duration { return time.Duration(float64(hold) * n) }
 
-// weightAbove is the weight that comes next, as far as the gates let it: the next rung of a ladder, or what the evidence allows. It is the
-// present one, and says what is waited for, where there is none yet.
+// weightAbove is the weight that the evidence allows next. It is the present one, and says what is waited for, where there is none yet.
 func (p *pass) weightAbove() (next v1alpha1.Permille, wait string) {
-	w := p.next.Weight
-	if !p.auto() {
-		return p.rungAbove(w), ""
-	}
-	pace := p.pace()
+	w, pace := p.next.Weight, p.pace()
 	top := fine(pace.Top)
 	switch {
 	case w == v1alpha1.Whole:
@@ -78,8 +73,6 @@ func (p *pass) lastLeap() (next v1alpha1.Permille, wait string) {
 func (p *pass) ahead() v1alpha1.Permille {
 	w := p.next.Weight
 	switch {
-	case !p.auto():
-		return p.rungAbove(w)
 	case w == 0:
 		return firstMost
 	case w < topLeast:
@@ -88,13 +81,36 @@ func (p *pass) ahead() v1alpha1.Permille {
 	return v1alpha1.Whole
 }
 
-// awaited is the weight whose pods are waited for.
-func (p *pass) awaited() v1alpha1.Permille {
-	if p.next.Stage == v1alpha1.StagePreparing {
-		return p.ahead()
+// podsAhead is how many pods the candidate is given before they are needed: what it stands on takes, and what comes next.
+func (p *pass) podsAhead() int32 {
+	if p.auto() {
+		return p.capacity(p.ahead())
 	}
-	next, _ := p.weightAbove()
-	return next
+	return max(p.podsFor(p.standing()), p.podsFor(p.ladder.above(p.next)))
+}
+
+// podsFor is how many pods a rung takes. How many requests match is not known beforehand: unless the owner says how many pods they take,
+// they are given those for all of the traffic, as a preview is, which the switch follows.
+func (p *pass) podsFor(r rung) int32 {
+	switch r.exposure {
+	case v1alpha1.ExposurePreview:
+		return max(p.capacity(v1alpha1.Whole), r.replicas)
+	case v1alpha1.ExposureMatch:
+		if r.replicas == 0 {
+			return p.capacity(v1alpha1.Whole)
+		}
+		return r.replicas
+	}
+	return max(p.capacity(r.weight), r.replicas)
+}
+
+// podsAwaited is how many pods are waited for.
+func (p *pass) podsAwaited() int32 {
+	if p.next.Stage == v1alpha1.StagePreparing {
+		return p.podsAhead()
+	}
+	next, _ := p.nextRung()
+	return p.podsFor(next)
 }
 
 // ceiling is the weight that the evidence sends a candidate back to: never below the first one.
@@ -106,13 +122,14 @@ func (p *pass) ceiling(pace analysis.Pace) v1alpha1.Permille {
 	if p.auto() {
 		return most
 	}
-	rung := p.ladder[0]
-	for _, r := range p.ladder {
-		if r <= most {
-			rung = r
+	rungs := p.ladder[p.ladder.exposures():]
+	to := rungs[0].weight
+	for _, r := range rungs {
+		if r.weight <= most {
+			to = r.weight
 		}
 	}
-	return rung
+	return to
 }
 
 // weightBelow is the last weight that was good before w: the rung below, or the first weight; 0 where there is none.
@@ -136,23 +153,12 @@ func fine(share float64) v1alpha1.Permille {
 	return min(max(w, 1), v1alpha1.Whole)
 }
 
-// rungAbove is the first weight of the ladder above w. It looks at the weight, not at an index, so that a ladder edited in the
-// middle of a shift never moves traffic by itself.
-func (p *pass) rungAbove(w v1alpha1.Permille) v1alpha1.Permille {
-	for _, rung := range p.ladder {
-		if rung > w {
-			return rung
-		}
-	}
-	return v1alpha1.Whole
-}
-
 // rungBelow is the last weight of the ladder below w, or 0.
 func (p *pass) rungBelow(w v1alpha1.Permille) v1alpha1.Permille {
 	below := v1alpha1.Permille(0)
-	for _, rung := range p.ladder {
-		if rung < w {
-			below = rung
+	for _, r := range p.ladder {
+		if r.exposure == "" && r.weight < w {
+			below = r.weight
 		}
 	}
 	return below

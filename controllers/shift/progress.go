@@ -15,6 +15,7 @@ const isolationScrapes = 2
 // progress looks at a candidate in the one order that is safe: abort, supersede, pause, hold, gates, advance. Abort comes before
 // every wait, so that a candidate that is not ready, or not measured, can always be taken back.
 func (p *pass) progress() {
+	p.refind()
 	p.count()
 	p.noteChecks()
 	p.approve()
@@ -24,13 +25,16 @@ func (p *pass) progress() {
 		p.superseded, // the template became another version, or the stable one again
 		p.paused,     // a person wants to look
 		p.waiting,    // pods, subset, route, share, hold
-		p.gated,      // the evidence is not there yet
+		p.gated,      // the evidence is not there yet, or a person
 	}
 	if !slices.ContainsFunc(checks, func(check func() bool) bool { return check() }) {
 		p.advance()
 	}
 	if !p.waitsForPods {
 		p.stopWaiting() // whatever else it waits for does not count for the deadline
+	}
+	if p.spec.SkipAnalysis {
+		p.message += "; ANALYSIS IS SKIPPED: no gate is asked (spec.skipAnalysis)"
 	}
 }
 
@@ -53,7 +57,7 @@ func (p *pass) paused() bool {
 	if !p.spec.Paused {
 		return false
 	}
-	p.say(v1alpha1.ReasonPaused, "paused by its owner with %s at %s", p.next.Candidate, p.next.Weight)
+	p.say(v1alpha1.ReasonPaused, "paused by its owner with %s at %s", p.next.Candidate, p.place())
 	return true
 }
 
@@ -64,7 +68,7 @@ func (p *pass) waiting() bool {
 	}
 	switch p.next.Stage {
 	case v1alpha1.StagePreparing:
-		return p.waitForPods(p.capacity(p.ahead()))
+		return p.waitForPods(p.podsAhead())
 	case v1alpha1.StageExposing:
 		return p.waitForIsolation()
 	default:
@@ -84,7 +88,7 @@ func (p *pass) waitForPods(want int32) bool {
 	}
 	p.wakeAt(p.deadline())
 	reason := v1alpha1.ReasonWaitingForPods
-	if p.next.Weight > 0 {
+	if p.shown() {
 		reason = v1alpha1.ReasonCandidateCapacity
 	}
 	p.say(reason, "waiting for the pods of %s: %d of %d available%s", c.Name, c.Available, want, because(c))
@@ -92,11 +96,14 @@ func (p *pass) waitForPods(want int32) bool {
 }
 
 // waitForIsolation waits until the candidate's subset has settled and two scrapes have seen no traffic on it: a candidate that
-// users reach at weight 0 is reached by something that Sluice does not steer (aborted answers that).
+// users reach at weight 0 is reached by something that Sluice does not steer (aborted answers that). Once it was shown, what still comes
+// is no news.
 func (p *pass) waitForIsolation() bool {
 	switch {
 	case !p.passed(p.next.SubsetSince, p.obs.Timing.Settle):
 		p.say(v1alpha1.ReasonSettling, "the subset of %s is settling in the mesh", p.next.Candidate)
+	case p.next.WeightedAt != nil || p.spec.SkipAnalysis:
+		return false
 	case !p.obs.Evidence.Available:
 		p.say(v1alpha1.ReasonNoEvidence, "%s; %s stays at 0%% until Prometheus can tell that nothing reaches it", p.obs.Evidence.Missing, p.next.Candidate)
 	case p.next.Gate.Samples < isolationScrapes:
@@ -112,21 +119,51 @@ func (p *pass) waitForRoute() bool {
 	if p.passed(p.next.RoutedSince, p.obs.Timing.Settle) {
 		return false
 	}
+	if p.next.Exposure != "" {
+		p.say(v1alpha1.ReasonRaising, "%s is coming to %s in the mesh", p.next.Candidate, p.place())
+		return true
+	}
 	p.say(v1alpha1.ReasonRaising, "the weight of %s is becoming %s in the mesh", p.next.Candidate, p.next.Weight)
 	return true
 }
 
-// waitForShare waits until the share that Prometheus sees matches the weight: the step's clock starts then, and not before.
+// waitForShare waits until what Prometheus sees proves the route: the step's clock starts then, and not before.
 func (p *pass) waitForShare() bool {
-	if p.next.VerifiedSince != nil {
+	switch {
+	case p.next.VerifiedSince != nil:
 		return false
-	}
-	s := &p.next.Share
-	if !p.obs.Evidence.Available {
-		p.say(v1alpha1.ReasonNoEvidence, "%s; holding at %s", p.obs.Evidence.Missing, p.next.Weight)
+	case p.spec.SkipAnalysis || Previewing(p.next):
+		p.next.VerifiedSince = p.stamp()
+		return false
+	case !p.obs.Evidence.Available:
+		p.say(v1alpha1.ReasonNoEvidence, "%s; holding at %s", p.obs.Evidence.Missing, p.place())
 		return true
+	case p.next.Weight == 0 || p.spec.Session != nil:
+		return p.waitForOne()
 	}
-	weight := float64(p.next.Weight) / float64(v1alpha1.Whole)
+	return p.waitForWeight()
+}
+
+// waitForOne waits for a first request. How many match, are copied or come with a cookie follows from no weight.
+func (p *pass) waitForOne() bool {
+	s := p.next.Share
+	switch {
+	case s.Candidate > 0:
+		p.next.VerifiedSince = p.stamp()
+		return false
+	case s.Samples < isolationScrapes && s.Total == 0:
+		p.say(v1alpha1.ReasonVerifyingRoute, "waiting for the first request that reaches %s at %s", p.next.Candidate, p.place())
+	case s.Total == 0:
+		p.say(v1alpha1.ReasonNoTraffic, "no requests reach the service; holding at %s until there is traffic to judge by", p.place())
+	default:
+		p.say(v1alpha1.ReasonVerifyingRoute, "%s got none of %d requests at %s; the first proves the route", p.next.Candidate, s.Total, p.place())
+	}
+	return true
+}
+
+// waitForWeight waits until the share that is measured matches the weight.
+func (p *pass) waitForWeight() bool {
+	s, weight := &p.next.Share, float64(p.next.Weight)/float64(v1alpha1.Whole)
 	ok, low, high := analysis.ShareMatches(s.Candidate, s.Total, weight)
 	now, _, _ := analysis.ShareMatches(p.latest.Candidate, p.latest.Total, weight) // a proxy that was late spoils only the sample before
 	switch {
@@ -145,7 +182,7 @@ func (p *pass) waitForShare() bool {
 }
 
 func (p *pass) waitForHold() bool {
-	hold, since, verb := p.spec.Hold.Duration, p.next.VerifiedSince, v1alpha1.ReasonHolding
+	hold, since, verb := p.standing().hold, p.next.VerifiedSince, v1alpha1.ReasonHolding
 	switch {
 	case p.next.Stage == v1alpha1.StageBaking:
 		hold, verb = p.spec.Bake.Duration, v1alpha1.ReasonBaking
@@ -155,29 +192,31 @@ func (p *pass) waitForHold() bool {
 	if p.passed(since, hold) {
 		return false
 	}
-	p.say(verb, "%s holds %s for %s; %s", p.next.Candidate, p.next.Weight, hold, p.outlook())
+	p.say(verb, "%s holds %s for %s; %s", p.next.Candidate, p.place(), hold, p.outlook())
 	return true
 }
 
-// gated asks the gates. Missing evidence only holds, for as long as it is missing.
+// gated asks the gates, and then the people. Missing evidence only holds, for as long as it is missing; a preview needs none.
 func (p *pass) gated() bool {
-	next, wait := p.weightAbove()
-	if p.next.Weight == 0 {
+	next, wait := p.nextRung()
+	switch {
+	case p.spec.SkipAnalysis:
+		return false
+	case !p.shown():
 		return p.next.Stage == v1alpha1.StageExposing && p.unapproved(next)
-	}
-	if !p.obs.Evidence.Available {
-		p.say(v1alpha1.ReasonNoEvidence, "%s; holding at %s", p.obs.Evidence.Missing, p.next.Weight)
+	case !p.obs.Evidence.Available && !Previewing(p.next):
+		p.say(v1alpha1.ReasonNoEvidence, "%s; holding at %s", p.obs.Evidence.Missing, p.place())
 		return true
 	}
 	if v, objects := p.objection(next); objects {
-		p.say(p.holdReason(v), "holding at %s: %s", p.next.Weight, v.Message)
+		p.say(p.holdReason(v), "holding at %s: %s", p.place(), v.Message)
 		return true
 	}
-	if next == p.next.Weight && p.next.Stage == v1alpha1.StageStepping {
+	if p.auto() && next.weight == p.next.Weight && p.next.Stage == v1alpha1.StageStepping {
 		p.say(v1alpha1.ReasonHolding, "holding at %s: %s", p.next.Weight, wait)
 		return true
 	}
-	return p.next.Stage == v1alpha1.StageStepping && p.unapproved(next)
+	return p.unapproved(next)
 }
 
 // outlook is the evidence so far and, where proof is lacking, how much more it takes.
@@ -191,16 +230,27 @@ func (p *pass) outlook() string {
 	return text
 }
 
-// objection is the first verdict that stands in the way of a weight. Everything must pass for 100; below, it is enough that nothing speaks
+// objection is the first verdict that stands in the way of a rung. Everything must pass for 100; below, it is enough that nothing speaks
 // against the candidate. On a ladder each rung also takes its least of requests.
-func (p *pass) objection(next v1alpha1.Permille) (analysis.Verdict, bool) {
+func (p *pass) objection(next rung) (analysis.Verdict, bool) {
 	for _, v := range p.verdicts {
-		lenient := next != v1alpha1.Whole && (v.Unproven || p.auto() && p.paced(v, next))
-		if v.Outcome != analysis.Pass && !v.DryRun && !lenient {
+		if v.Outcome != analysis.Pass && !v.DryRun && !p.lenient(v, next) {
 			return v, true
 		}
 	}
-	return analysis.Overall(nil), len(p.verdicts) == 0
+	return analysis.Overall(nil), len(p.verdicts) == 0 && !Previewing(p.next)
+}
+
+// lenient reports whether a verdict that does not pass lets the candidate go on all the same. Nobody but whoever tests a preview comes
+// there: their requests convict, and prove nothing.
+func (p *pass) lenient(v analysis.Verdict, next rung) bool {
+	switch {
+	case Previewing(p.next) && p.gateNamed(v.Gate) == nil:
+		return v.Reason != analysis.ReasonSuspicious
+	case next.raises(v1alpha1.Whole):
+		return false
+	}
+	return v.Unproven || p.auto() && p.paced(v, next.weight)
 }
 
 // paced reports whether the pace has taken a verdict into account: few requests, or a suspicion, allow little more weight.
@@ -233,21 +283,34 @@ func (p *pass) advance() {
 	case v1alpha1.StageBaking:
 		p.promote()
 	default:
-		next, _ := p.weightAbove()
-		if p.waitForPods(p.capacity(next)) {
-			return
+		if next, _ := p.nextRung(); !p.waitForPods(p.podsFor(next)) {
+			p.climb(next)
 		}
-		if p.next.Weight == 0 {
-			p.next.WeightedAt = p.stamp()
-			p.next.Gate.NoHostBaseline = partsPerMillion(p.next.Gate.NoHost, p.total())
-		}
-		p.raise(next)
 	}
+}
+
+// climb takes the candidate to the next rung.
+func (p *pass) climb(next rung) {
+	if p.next.Weight == 0 && p.next.WeightedAt == nil {
+		p.next.WeightedAt = p.stamp()
+		p.next.Gate.NoHostBaseline = partsPerMillion(p.next.Gate.NoHost, p.total())
+	}
+	p.forgetAnswers()
+	if next.exposure == "" {
+		p.raise(next.weight)
+		return
+	}
+	p.next.Rung, p.next.Exposure = int32(p.ladder.next(p.next))+1, next.exposure
+	p.enter(v1alpha1.PhaseProgressing, v1alpha1.StageStepping)
+	p.forgetRoute()
+	p.say(v1alpha1.ReasonRaising, "showing %s at %s", p.next.Candidate, p.place())
 }
 
 // raise sets the next weight. The evidence of a weight does not count for another.
 func (p *pass) raise(w v1alpha1.Permille) {
+	p.next.Exposure = ""
 	p.next.Weight, p.next.Peak = w, max(p.next.Peak, w)
+	p.next.Rung = int32(p.ladder.at(p.next)) + 1
 	stage := v1alpha1.StageStepping
 	if w == v1alpha1.Whole {
 		stage = v1alpha1.StageBaking
@@ -262,25 +325,15 @@ func (p *pass) raise(w v1alpha1.Permille) {
 // were judged are the pods that stay.
 func (p *pass) promote() {
 	old := p.next.Stable
-	p.end(v1alpha1.ReasonPromoted, fmt.Sprintf("%s replaced %s: %s", p.next.Candidate, old, p.evidenceSoFar()))
+	why := p.evidenceSoFar()
+	if p.spec.SkipAnalysis {
+		why = "analysis was skipped (spec.skipAnalysis)"
+	}
+	p.end(v1alpha1.ReasonPromoted, fmt.Sprintf("%s replaced %s: %s", p.next.Candidate, old, why))
 	p.next.Stable = p.next.Candidate
 	p.clearCandidate()
 	p.retire(old, false)
 	p.next.Failure = nil
 	p.enter(v1alpha1.PhaseStable, "")
 	p.say(v1alpha1.ReasonPromoted, "%s was promoted and has all the traffic", p.next.Stable)
-}
-
-// Step tells which rung of a ladder a weight stands on, counted from 1, and how many there are; 0 is below the first.
-func Step(spec v1alpha1.TrafficShiftSpec, w v1alpha1.Permille) (step, steps int) {
-	ladder, err := ladderOf(spec)
-	if err != nil || len(ladder) == 0 {
-		return 0, len(spec.Steps)
-	}
-	for _, rung := range ladder {
-		if rung <= w {
-			step++
-		}
-	}
-	return step, len(ladder)
 }

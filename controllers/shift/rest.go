@@ -48,7 +48,7 @@ func (p *pass) isRejected(target string) bool {
 func (p *pass) start() {
 	name := p.nameTemplate()
 	p.next.Candidate, p.next.Rejected, p.next.Failure = name, "", nil
-	p.next.Weight, p.next.Peak, p.next.Contested = 0, 0, 0
+	p.next.Weight, p.next.Peak, p.next.Rung, p.next.Exposure, p.next.Contested = 0, 0, 0, "", 0
 	p.next.StartedAt = p.stamp()
 	p.next.Pods = v1alpha1.PodsState{}
 	p.forgetRoute()

@@ -21,13 +21,23 @@ func (p *pass) rollBack() {
 	stable := p.obs.version(p.next.Stable)
 	_, high, _, _ := p.obs.weights(c)
 	p.next.Weight = min(p.next.Weight, high, p.leastWeight(stable)) // never more than it has: a raise that was not written yet is off
+	p.conceal(stable)
 	switch {
-	case p.next.Weight > 0 && stable.Ready == 0:
+	case p.shown() && stable.Ready == 0:
 		p.say(v1alpha1.ReasonStableUnavailable, "%s; %s cannot take the traffic back: it has no ready pod%s", f.Message, stable.Name, because(stable))
-	case p.next.Weight > 0 || high > 0:
+	case p.shown() || high > 0 || p.obs.reaches(c):
 		p.say(f.Reason, "%s; going back to %s", f.Message, stable.Name)
 	default:
 		p.rolledBack()
+	}
+}
+
+// conceal takes away what shows the candidate without a weight, at once. Only a group of users waits until the stable version has a pod
+// that could answer it, while the candidate has one.
+func (p *pass) conceal(stable Version) {
+	nobodyElse := p.strength() > 0 && stable.Ready == 0 && p.obs.version(p.next.Candidate).Ready > 0
+	if p.matched() == "" || !p.obs.reaches(p.next.Candidate) || !nobodyElse {
+		p.next.Exposure = ""
 	}
 }
 
@@ -90,7 +100,8 @@ func (p *pass) end(reason, message string) {
 func (p *pass) clearCandidate() {
 	p.next.Candidate, p.next.Weight, p.next.Peak = "", 0, 0
 	p.next.StartedAt, p.next.WeightedAt, p.next.SubsetSince = nil, nil, nil
-	p.next.Checks, p.next.Approved, p.next.Awaiting, p.memory = nil, nil, nil, analysis.Memory{}
+	p.next.Rung, p.next.Exposure, p.next.Sessions.Given = 0, "", nil
+	p.next.Checks, p.next.Approved, p.next.Awaiting, p.next.AwaitingSince, p.memory = nil, nil, nil, nil, analysis.Memory{}
 	p.next.Pods = v1alpha1.PodsState{}
 	p.next.Gate = v1alpha1.GateState{}
 	p.next.RoutedSince, p.next.VerifiedSince, p.next.Share = nil, nil, v1alpha1.ShareState{}

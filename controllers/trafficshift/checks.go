@@ -39,15 +39,10 @@ func (r *Reconciler) webhookChecks(w *world) []shift.Check {
 	return checks
 }
 
-// questionsOf are the webhooks that are to be asked; none where no candidate is being judged.
+// questionsOf are the webhooks that are to be asked on the present step; none where no candidate is being judged.
 func questionsOf(w *world) []webhook.Question {
-	state := w.shift.Status.State
-	judged := state.Phase == v1alpha1.PhaseProgressing && state.Candidate != "" && (state.Weight > 0 || state.Stage == v1alpha1.StageExposing)
-	if !judged {
-		return nil
-	}
 	var questions []webhook.Question
-	for _, g := range w.spec.Gates {
+	for _, g := range shift.Asked(w.spec, w.shift.Status.State) {
 		if g.Webhook == nil {
 			continue
 		}

@@ -61,6 +61,11 @@ func notesOf(before, after *v1alpha1.TrafficShift, d shift.Decision) []note {
 	switch {
 	case is.Weight > was.Weight:
 		add(corev1.EventTypeNormal, v1alpha1.ReasonWeightRaised, "Raise", fmt.Sprintf("%s raised from %s to %s", is.Candidate, was.Weight, is.Weight))
+		if after.Spec.SkipAnalysis {
+			add(corev1.EventTypeWarning, v1alpha1.ReasonAnalysisSkipped, "Raise", fmt.Sprintf("no gate was asked before %s was raised: spec.skipAnalysis is set", is.Candidate))
+		}
+	case is.Exposure != "" && is.Exposure != was.Exposure:
+		add(corev1.EventTypeNormal, v1alpha1.ReasonShown, "Show", d.Message)
 	case is.Phase == v1alpha1.PhaseProgressing && is.Weight < was.Weight && is.Candidate == was.Candidate:
 		add(corev1.EventTypeWarning, d.Reason, "Lower", d.Message)
 	}
@@ -122,10 +127,7 @@ func value(f *v1alpha1.Failure) v1alpha1.Failure {
 // shown is what the metrics say of a shift.
 func shown(ts *v1alpha1.TrafficShift, w *world, d shift.Decision) exporter.Shift {
 	next := d.Next
-	step, steps := 0, len(w.spec.Steps)
-	if next.Candidate != "" {
-		step, steps = shift.Step(w.spec, next.Weight)
-	}
+	step, steps := shift.Step(w.spec, next)
 	s := exporter.Shift{
 		Namespace: ts.Namespace, Name: ts.Name, Phase: next.Phase, Reason: d.Reason, Step: step, Steps: steps,
 		Stable: next.Stable, Candidate: next.Candidate, EvidenceAge: -1,
@@ -151,10 +153,10 @@ func shown(ts *v1alpha1.TrafficShift, w *world, d shift.Decision) exporter.Shift
 		s.Versions = append(s.Versions, v)
 	}
 	if next.Stable != "" {
-		add(next.Stable, exporter.Stable, v1alpha1.Whole-next.Weight, next.Gate.Stable, next.Share.Total-next.Share.Candidate, next.Weight > 0)
+		add(next.Stable, exporter.Stable, v1alpha1.Whole-next.Weight, next.Gate.Stable, next.Share.Total-next.Share.Candidate, shift.Exposed(next))
 	}
 	if next.Candidate != "" {
-		add(next.Candidate, exporter.Candidate, next.Weight, next.Gate.Candidate, next.Share.Candidate, next.Weight > 0)
+		add(next.Candidate, exporter.Candidate, next.Weight, next.Gate.Candidate, next.Share.Candidate, shift.Exposed(next))
 	}
 	for _, out := range next.Retiring {
 		add(out.Version, exporter.Retiring, 0, v1alpha1.Counts{}, 0, false)

@@ -102,6 +102,8 @@ func mend(spec *v1alpha1.TrafficShiftSpec, errs field.ErrorList) {
 			spec.MaxLatency = nil
 		case name == "minRequests":
 			spec.MinRequests = nil
+		case name == "duration":
+			spec.Duration = nil
 		case name == "hold":
 			spec.Hold = nil
 		case name == "bake":
@@ -112,6 +114,9 @@ func mend(spec *v1alpha1.TrafficShiftSpec, errs field.ErrorList) {
 	}
 	spec.Default()
 }
+
+// suspended reports whether nothing is to be written for the shift but its own status.
+func (w *world) suspended() bool { return shift.Suspended(w.spec, w.observation) }
 
 // writable reports whether there is a Deployment that objects can be made for, and owned by.
 func (w *world) writable() bool { return w.scope.Template != nil && w.scope.Service != nil }

@@ -51,6 +51,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return conflictIsNoError(err)
 	}
 	r.tell(ctx, before, ts, world, decision)
+	if world.suspended() {
+		return ctrl.Result{}, nil
+	}
 	if err := r.execute(ctx, world, decision); err != nil {
 		return conflictIsNoError(err)
 	}
@@ -64,7 +67,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 // that the annotations make is the shim's to fill.
 func (r *Reconciler) fillReplicas(ctx context.Context, ts *v1alpha1.TrafficShift, w *world) (done bool, err error) {
 	template := w.scope.Template
-	if ts.Spec.Replicas != nil || template == nil || metav1.IsControlledBy(ts, template) || ts.Annotations[v1alpha1.AnnotationExtends] == "true" {
+	if w.suspended() || ts.Spec.Replicas != nil || template == nil || metav1.IsControlledBy(ts, template) || ts.Annotations[v1alpha1.AnnotationExtends] == "true" {
 		return false, nil
 	}
 	was, n := ts.DeepCopy(), w.replicas()

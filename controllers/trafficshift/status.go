@@ -46,11 +46,7 @@ func statusOf(ts *v1alpha1.TrafficShift, w *world, d shift.Decision) v1alpha1.Tr
 		History: ts.Status.History,
 	}
 	if next.Candidate != "" {
-		step, steps := shift.Step(w.spec, next.Weight)
-		status.Step, status.Weight = fmt.Sprintf("%d/%d", step, steps), next.Weight.String()
-		if steps == 0 {
-			status.Step = string(v1alpha1.PacingAuto)
-		}
+		status.Step, status.Weight = shift.StepText(w.spec, next), next.Weight.String()
 		status.ObservedWeight = observedWeight(next)
 	}
 	if d.Ended != nil {
@@ -116,8 +112,12 @@ func setAccepted(status *v1alpha1.TrafficShiftStatus, generation int64, w *world
 
 func setRouteVerified(status *v1alpha1.TrafficShiftStatus, generation int64, _ *world, d shift.Decision) {
 	switch {
-	case d.Next.Weight == 0:
+	case !shift.Exposed(d.Next) || shift.Previewing(d.Next):
 		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionUnknown, v1alpha1.ReasonAtRest, "no candidate has a weight to verify")
+	case d.Next.Weight == 0 && d.Next.VerifiedSince != nil:
+		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionTrue, v1alpha1.ReasonVerified, "requests reach the candidate")
+	case d.Next.Weight == 0:
+		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionFalse, v1alpha1.ReasonVerifyingRoute, "no request was seen to reach the candidate yet")
 	case d.Next.VerifiedSince != nil:
 		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionTrue, v1alpha1.ReasonVerified, fmt.Sprintf("the measured share matches %s", d.Next.Weight))
 	default:
@@ -162,8 +162,11 @@ func setProgressing(status *v1alpha1.TrafficShiftStatus, generation int64, _ *wo
 // lasting is what a condition says: it changes with the reason and the weight, and not with every request counted. The numbers are in
 // status.message.
 func lasting(d shift.Decision) string {
-	if d.Next.Phase != v1alpha1.PhaseProgressing || d.Next.Weight == 0 {
+	switch {
+	case d.Next.Phase != v1alpha1.PhaseProgressing || !shift.Exposed(d.Next):
 		return d.Message
+	case d.Next.Weight == 0:
+		return fmt.Sprintf("%s is shown without a weight (%s); status.message says what is waited for", d.Next.Candidate, d.Next.Exposure)
 	}
 	return fmt.Sprintf("%s has a weight of %s; status.message says what is waited for", d.Next.Candidate, d.Next.Weight)
 }

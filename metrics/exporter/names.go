@@ -21,7 +21,7 @@ var endings = []string{
 	v1alpha1.ReasonPromoted, v1alpha1.ReasonCancelled, v1alpha1.ReasonSuperseded, v1alpha1.ReasonDetaching,
 	v1alpha1.ReasonErrorRate, v1alpha1.ReasonErrorRateVsStable, v1alpha1.ReasonLatency, v1alpha1.ReasonLatencyVsStable,
 	v1alpha1.ReasonCandidateUnstable, v1alpha1.ReasonNotReadyInTime, v1alpha1.ReasonRouteBypassed, v1alpha1.ReasonNoHealthyUpstream,
-	v1alpha1.ReasonWeightLowered, v1alpha1.ReasonAborted, v1alpha1.ReasonSuspicionOfHarm, v1alpha1.ReasonGateFailed,
+	v1alpha1.ReasonWeightLowered, v1alpha1.ReasonAborted, v1alpha1.ReasonSuspicionOfHarm, v1alpha1.ReasonGateFailed, v1alpha1.ReasonPauseTimedOut,
 }
 
 // gauges are the gauges of a shift.

@@ -1,0 +1,65 @@
+package shift
+
+import "github.com/sluice-dev/sluice/api/v1alpha1"
+
+// mostGiven is how many weights an epoch of cookies names: one more begins a new epoch.
+const mostGiven = 64
+
+// matched is the version that the requests of a group go to; nobody where there is no group, or no rules to tell it by.
+func (p *pass) matched() string {
+	if p.next.Exposure != v1alpha1.ExposureMatch || len(p.standing().match) == 0 {
+		return ""
+	}
+	return p.next.Candidate
+}
+
+// mirrored is the version that gets copies, and of what share.
+func (p *pass) mirrored() Route {
+	if p.next.Exposure != v1alpha1.ExposureMirror {
+		return Route{}
+	}
+	return Route{p.next.Candidate, p.standing().weight}
+}
+
+func (p *pass) match() *Match {
+	v := p.matched()
+	if v == "" {
+		return nil
+	}
+	return &Match{Version: v, Rules: p.standing().match}
+}
+
+func (p *pass) mirror() *Route {
+	r := p.mirrored()
+	if r == (Route{}) {
+		return nil
+	}
+	return &r
+}
+
+// sessions are the cookies that are honoured: those of a candidate on its way up. One that is taken back keeps nobody.
+func (p *pass) sessions() *Sessions {
+	s := p.next.Sessions
+	if len(s.Given) == 0 {
+		return nil
+	}
+	return &Sessions{Epoch: s.Epoch, Given: s.Given}
+}
+
+// noteSessions keeps the weights that cookies were given at. A weight that was lowered, by whomever, begins a new epoch; so does the first
+// one, because cookies of an earlier release are still about.
+func (p *pass) noteSessions() {
+	s, w := &p.next.Sessions, p.next.Weight
+	if p.spec.Session == nil || p.next.Phase != v1alpha1.PhaseProgressing || !HasUsers(p.next) {
+		s.Given = nil
+		return
+	}
+	switch n := len(s.Given); {
+	case n > 0 && s.Given[n-1] == w:
+	case n > 0 && s.Given[n-1] < w && n < mostGiven:
+		s.Given = append(s.Given, w)
+	default:
+		s.Epoch++
+		s.Given = []v1alpha1.Permille{w}
+	}
+}

@@ -1,0 +1,220 @@
+package shift
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+)
+
+// rung is one step of a candidate's way: a weight, or a way to show it without one.
+type rung struct {
+	// exposure is empty where the rung is a weight.
+	exposure v1alpha1.Exposure
+	// weight is the share of the traffic, or of the requests that are copied.
+	weight v1alpha1.Permille
+	match  []apiextensionsv1.JSON
+	hold   time.Duration
+	gates  []string
+	pause  *v1alpha1.Pause
+	// replicas is how many pods the owner asks for; 0 leaves it to the weight.
+	replicas int32
+}
+
+// raises reports whether the rung is a weight of at least w.
+func (r rung) raises(w v1alpha1.Permille) bool { return r.exposure == "" && r.weight >= w }
+
+// ladder is a candidate's way: what shows it without a weight first, then weights that rise to 100. It is empty where evidence sets the
+// pace.
+type ladder []rung
+
+// ladderOf derives the ladder from the spec: each strategy is one, and what is skipped is a ladder of one rung.
+func ladderOf(spec v1alpha1.TrafficShiftSpec) (ladder, error) {
+	switch {
+	case spec.SkipAnalysis:
+		return ladder{{weight: v1alpha1.Whole}}, nil
+	case spec.Pacing == v1alpha1.PacingAuto:
+		return nil, nil
+	}
+	l := opening(spec)
+	for i, s := range spec.Steps {
+		r, err := rungOf(s, spec.Hold.Duration)
+		if err != nil {
+			return nil, fmt.Errorf("step %d: %w", i+1, err)
+		}
+		if n := len(l); r.exposure != "" && n > 0 && l[n-1].exposure == "" {
+			return nil, fmt.Errorf("step %d: a %s comes after a weight", i+1, strings.ToLower(string(r.exposure)))
+		}
+		l = append(l, r)
+	}
+	if len(l) == 0 || !l[len(l)-1].raises(v1alpha1.Whole) {
+		return nil, fmt.Errorf("the ladder does not end at 100%%")
+	}
+	return l, nil
+}
+
+// opening is what a strategy puts before the steps: the preview of blue-green, the group of a test.
+func opening(spec v1alpha1.TrafficShiftSpec) ladder {
+	switch {
+	case spec.Strategy == v1alpha1.StrategyBlueGreen:
+		return ladder{{exposure: v1alpha1.ExposurePreview, hold: spec.Hold.Duration}}
+	case spec.Strategy == v1alpha1.StrategyABTest && spec.ABTest != nil:
+		r := rung{exposure: v1alpha1.ExposureMatch, match: spec.ABTest.Match, hold: spec.Hold.Duration}
+		if d := spec.ABTest.Duration; d != nil {
+			r.hold = d.Duration
+		}
+		if spec.ABTest.Conclude == v1alpha1.ConcludeDecide {
+			r.pause = &v1alpha1.Pause{}
+		}
+		return ladder{r}
+	}
+	return nil
+}
+
+func rungOf(s v1alpha1.Step, hold time.Duration) (rung, error) {
+	r := rung{match: s.Match, hold: hold, gates: s.Gates, pause: s.Pause}
+	if s.Hold != nil {
+		r.hold = s.Hold.Duration
+	}
+	if s.Replicas != nil {
+		r.replicas = *s.Replicas
+	}
+	var err error
+	switch {
+	case len(s.Match) > 0:
+		r.exposure = v1alpha1.ExposureMatch
+	case s.Mirror != "":
+		r.exposure = v1alpha1.ExposureMirror
+		r.weight, err = s.Mirror.Permille()
+	default:
+		r.weight, err = s.Permille()
+	}
+	return r, err
+}
+
+// exposures is how many rungs come before the first weight.
+func (l ladder) exposures() int {
+	return max(0, slices.IndexFunc(l, func(r rung) bool { return r.exposure == "" }))
+}
+
+// at is the index of the rung that a state stands on; -1 where it stands on none. A weight stands on the highest rung that is not above
+// it, whatever the ladder was when it was given.
+func (l ladder) at(s v1alpha1.State) int {
+	if s.Weight > 0 {
+		for i, r := range slices.Backward(l) {
+			if r.exposure == "" && r.weight <= s.Weight {
+				return i
+			}
+		}
+		return -1
+	}
+	same := func(r rung) bool { return s.Exposure != "" && r.exposure == s.Exposure }
+	if i := int(s.Rung) - 1; i >= 0 && i < len(l) && same(l[i]) {
+		return i
+	}
+	return slices.IndexFunc(l, same)
+}
+
+// above is the rung that comes next: the first weight above the present one, so that a ladder edited in the middle of a shift never moves
+// traffic by itself; and before the first weight the next in order.
+func (l ladder) above(s v1alpha1.State) rung {
+	if s.Weight == 0 {
+		return l[l.next(s)]
+	}
+	if i := slices.IndexFunc(l, func(r rung) bool { return r.raises(s.Weight + 1) }); i >= 0 {
+		return l[i]
+	}
+	return rung{weight: v1alpha1.Whole}
+}
+
+// next is the index of the rung that comes after what a state without a weight stands on.
+func (l ladder) next(s v1alpha1.State) int {
+	if i := l.at(s); i >= 0 {
+		return i + 1
+	}
+	return min(max(0, int(s.Rung)), l.exposures())
+}
+
+// standing is the rung that the candidate stands on. Where the ladder has none, it is made of what the candidate has.
+func (p *pass) standing() rung {
+	if i := p.ladder.at(p.next); i >= 0 {
+		return p.ladder[i]
+	}
+	return rung{exposure: p.next.Exposure, weight: p.next.Weight, hold: p.spec.Hold.Duration}
+}
+
+// nextRung is what comes next, as far as the gates let it: the next rung of a ladder, or what the evidence allows. It is the present
+// weight, and says what is waited for, where there is none yet.
+func (p *pass) nextRung() (next rung, wait string) {
+	if !p.auto() {
+		return p.ladder.above(p.next), ""
+	}
+	w, wait := p.weightAbove()
+	return rung{weight: w}, wait
+}
+
+// shown reports whether anybody can see the candidate: it has a weight, or is shown without one.
+func (p *pass) shown() bool { return Exposed(p.next) }
+
+// Exposed reports whether the candidate has a weight, or is shown without one: to a group, to copies, or at its preview address.
+func Exposed(s v1alpha1.State) bool { return s.Weight > 0 || s.Exposure != "" }
+
+// HasUsers reports whether the candidate answers users: by its weight, or because their requests match.
+func HasUsers(s v1alpha1.State) bool { return s.Weight > 0 || s.Exposure == v1alpha1.ExposureMatch }
+
+// Mirroring reports whether the candidate gets copies of requests, whose answers nobody sees.
+func Mirroring(s v1alpha1.State) bool { return s.Exposure == v1alpha1.ExposureMirror }
+
+// Previewing reports whether the candidate is shown at its preview address alone.
+func Previewing(s v1alpha1.State) bool { return s.Exposure == v1alpha1.ExposurePreview }
+
+// place says where the candidate stands: "5%", or how it is shown.
+func (p *pass) place() string {
+	switch r := p.standing(); r.exposure {
+	case v1alpha1.ExposurePreview:
+		return "its preview"
+	case v1alpha1.ExposureMatch:
+		return "its match"
+	case v1alpha1.ExposureMirror:
+		return fmt.Sprintf("a mirror of %s", r.weight)
+	}
+	return p.next.Weight.String()
+}
+
+// Step tells which rung of its ladder a candidate stands on, counted from 1, and how many there are; 0 is below the first. There are none
+// where evidence sets the pace.
+func Step(spec v1alpha1.TrafficShiftSpec, s v1alpha1.State) (step, steps int) {
+	l, err := ladderOf(spec)
+	if err != nil {
+		return 0, len(spec.Steps)
+	}
+	return l.at(s) + 1, len(l)
+}
+
+// StepText writes the step for people: "2/4", "1/3 match", or "auto".
+func StepText(spec v1alpha1.TrafficShiftSpec, s v1alpha1.State) string {
+	step, steps := Step(spec, s)
+	switch {
+	case steps == 0:
+		return string(v1alpha1.PacingAuto)
+	case s.Exposure != "":
+		return fmt.Sprintf("%d/%d %s", step, steps, strings.ToLower(string(s.Exposure)))
+	}
+	return fmt.Sprintf("%d/%d", step, steps)
+}
+
+// refind takes back what shows the candidate where the ladder was edited and has no such rung any more: the candidate goes on from the
+// rung before.
+func (p *pass) refind() {
+	if p.next.Exposure == "" || p.ladder.at(p.next) >= 0 {
+		return
+	}
+	p.next.Exposure, p.next.Rung = "", max(0, p.next.Rung-1)
+	p.enter(v1alpha1.PhaseProgressing, v1alpha1.StageExposing)
+	p.forgetRoute()
+	p.forgetAnswers()
+}
