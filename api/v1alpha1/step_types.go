@@ -17,7 +17,8 @@ type Step struct {
 	// +kubebuilder:validation:XValidation:rule="type(self) == string || (self >= 1 && self <= 100)",message="a weight is a percentage from 0.1 to 100"
 	// +optional
 	Weight *intstr.IntOrString `json:"weight,omitempty"`
-	// match sends the requests that match any of these rules to the candidate, and no others. Each is Istio's own HTTPMatchRequest.
+	// match sends the requests that match any of these rules to the candidate, and no others. Each is Istio's own HTTPMatchRequest,
+	// without port, gateways, name and statPrefix.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:Type=object
@@ -26,6 +27,8 @@ type Step struct {
 	Match []apiextensionsv1.JSON `json:"match,omitempty"`
 	// mirror sends the candidate a copy of this share of the requests, in percent, and drops its answers. Copies write as the requests
 	// themselves do: mirror only what may happen twice.
+	// +kubebuilder:validation:Pattern=`^(100(\.0)?|[0-9]{1,2}(\.[0-9])?)%?$`
+	// +kubebuilder:validation:XValidation:rule="double(self.replace('%', '')) > 0.0",message="a mirror must be above 0%, such as 10%"
 	// +optional
 	Mirror Percent `json:"mirror,omitempty"`
 	// hold is the least time on this step, in place of the ladder's own.
@@ -37,6 +40,7 @@ type Step struct {
 	// gates names the gates of the spec that are asked on this step and on the others that name them. A gate that no step names is asked
 	// on every step.
 	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=63
 	// +listType=set
 	// +optional
 	Gates []string `json:"gates,omitempty"`
@@ -53,6 +57,7 @@ type Step struct {
 // Pause waits for a person, who goes on with the annotation sluice.dev/approve on the TrafficShift.
 type Pause struct {
 	// timeout is how long to wait; without one, for as long as it takes.
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="a timeout must be more than 0s; leave it out to wait for as long as it takes"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`
 	// +kubebuilder:validation:MaxLength=32
@@ -77,7 +82,8 @@ const (
 
 // ABTest is a test of the candidate on a group of users.
 type ABTest struct {
-	// match are the rules that make a request one of the group's: any of them. Each is Istio's own HTTPMatchRequest.
+	// match are the rules that make a request one of the group's: any of them. Each is Istio's own HTTPMatchRequest, without port,
+	// gateways, name and statPrefix.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:Type=object
@@ -107,14 +113,16 @@ const (
 	ConcludeDecide  Conclude = "decide"
 )
 
-// Session is the cookie that keeps a user on a version. Its value is Sluice's; when the shift is over it is taken away again.
+// Session is the cookie that keeps a user on a version. Its value is Sluice's; when the shift is over it is taken away again, for as long
+// as the session stands in the spec.
 type Session struct {
 	// cookie is its name; "sluice-" and the TrafficShift's name where it is not given.
 	// +kubebuilder:validation:MaxLength=128
-	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9!#$%&'*+.^_|~-]+$`
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9!#$&'*+.^_|~-]+$`
 	// +optional
 	Cookie string `json:"cookie,omitempty"`
 	// maxAge is how long a browser keeps it.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="a cookie must be kept for at least 1s"
 	// +kubebuilder:default="24h"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`
@@ -123,7 +131,8 @@ type Session struct {
 	MaxAge *metav1.Duration `json:"maxAge,omitempty"`
 	// attributes follow in the Set-Cookie header as written, such as "Path=/; Secure; HttpOnly; SameSite=Lax". Path=/ where not given.
 	// +kubebuilder:validation:MaxLength=256
-	// +kubebuilder:validation:Pattern=`^[ -:<-~]+(;[ -:<-~]+)*$`
+	// +kubebuilder:validation:Pattern=`^[ -$&-:<-~]+(;[ -$&-:<-~]+)*$`
+	// +kubebuilder:validation:XValidation:rule="!self.lowerAscii().matches('(^|;) *(max-age|expires) *(=|;|$)')",message="leave out Max-Age and Expires: maxAge says how long the cookie is kept"
 	// +optional
 	Attributes string `json:"attributes,omitempty"`
 }
@@ -133,6 +142,7 @@ type Preview struct {
 	// host is an external host that the candidate, or else the stable version, answers for at the gateways. It must be granted to the
 	// namespace as every other host.
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	// +optional
 	Host string `json:"host,omitempty"`
 }

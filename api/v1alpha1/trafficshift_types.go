@@ -66,6 +66,14 @@ const (
 // +kubebuilder:validation:XValidation:rule="!has(self.duration) || !has(self.hold)",message="duration and hold exclude each other: duration is the whole way, and hold a part of it"
 // +kubebuilder:validation:XValidation:rule="!has(self.duration) || !has(self.pacing) || self.pacing != 'auto'",message="pacing auto takes as long as the evidence takes: leave out duration, or write pacing: ladder"
 // +kubebuilder:validation:XValidation:rule="!has(self.duration) || !has(self.strategy) || self.strategy == 'canary'",message="duration is a canary's: for blue-green write hold, and for ab-test abTest.duration"
+// +kubebuilder:validation:XValidation:rule="!has(self.strategy) || self.strategy != 'ab-test' || has(self.abTest)",message="an ab-test needs to know its group: write abTest, with a match"
+// +kubebuilder:validation:XValidation:rule="!has(self.abTest) || has(self.strategy) && self.strategy == 'ab-test'",message="abTest is for strategy ab-test: write that, or leave out abTest"
+// +kubebuilder:validation:XValidation:rule="!has(self.strategy) || self.strategy == 'canary' || !has(self.pacing) || self.pacing != 'auto'",message="blue-green and ab-test move all the traffic at once: leave out pacing"
+// +kubebuilder:validation:XValidation:rule="!has(self.strategy) || self.strategy != 'ab-test' || !has(self.steps) || size(self.steps) == 1",message="an ab-test has its group and then everybody: leave out steps"
+// +kubebuilder:validation:XValidation:rule="!has(self.strategy) || self.strategy != 'blue-green' || !has(self.steps) || self.steps.all(s, has(s.mirror) || has(s.weight) && string(s.weight) in ['100', '100%', '100.0', '100.0%'])",message="blue-green moves all the traffic at once: its steps are mirrors, and 100 at the end"
+// +kubebuilder:validation:XValidation:rule="!has(self.steps) || self.steps.all(s, !has(s.gates) || s.gates.all(n, has(self.gates) && self.gates.exists(g, g.name == n)))",message="a step names a gate that is none of gates: name one of them, or add it there"
+// +kubebuilder:validation:XValidation:rule="!has(self.preview) || !has(self.preview.host) || !has(self.hosts) || !(self.preview.host in self.hosts)",message="preview.host is one of hosts, which users come to: choose another one for the preview"
+// +kubebuilder:validation:XValidation:rule="!has(self.routing) || !has(self.routing.virtualService) || !has(self.session) && (!has(self.strategy) || self.strategy != 'ab-test') && (!has(self.steps) || self.steps.all(s, has(s.weight)))",message="routing.virtualService attaches to routes of yours, of which only weights are written: leave it out, or leave out ab-test, session, match and mirror"
 type TrafficShiftSpec struct {
 	// strategy is the way traffic moves.
 	// +kubebuilder:default=canary
@@ -167,6 +175,7 @@ type TrafficShiftSpec struct {
 	// granted to the namespace by its annotation sluice.dev/allowed-hosts.
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
 	// +listType=set
 	// +optional
 	Hosts []string `json:"hosts,omitempty"`

@@ -14,9 +14,7 @@ const harmMargin = 0.001
 // spec with its defaults.
 func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	if s.Strategy != StrategyCanary {
-		errs = append(errs, field.NotSupported(path.Child("strategy"), s.Strategy, []Strategy{StrategyCanary}))
-	}
+	errs = append(errs, s.validateStrategy(path)...)
 	errs = append(errs, s.validateDuration(path.Child("duration"))...)
 	switch {
 	case s.Pacing != PacingAuto && s.Pacing != PacingLadder:
@@ -24,7 +22,7 @@ func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 	case s.Pacing == PacingAuto && len(s.Steps) > 0:
 		errs = append(errs, field.Forbidden(path.Child("steps"), "pacing auto chooses the weights itself: leave out steps, or write pacing: ladder"))
 	case s.Pacing == PacingLadder:
-		errs = append(errs, validateSteps(s.Steps, path.Child("steps"))...)
+		errs = append(errs, s.validateSteps(path.Child("steps"))...)
 	}
 	if _, err := s.MaxErrorRate.Ratio(); err != nil {
 		errs = append(errs, field.Invalid(path.Child("maxErrorRate"), s.MaxErrorRate, "must be a percentage such as 1% or 0.5%"))
@@ -56,27 +54,6 @@ func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 	}
 	if s.Deadline.Duration <= 0 {
 		errs = append(errs, field.Invalid(path.Child("deadline"), s.Deadline.Duration.String(), "must be more than 0s"))
-	}
-	return errs
-}
-
-func validateSteps(steps []Step, path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	last := Permille(0)
-	for i, step := range steps {
-		p := path.Index(i).Child("weight")
-		w, err := step.Permille()
-		switch {
-		case err != nil:
-			errs = append(errs, field.Invalid(p, step.Weight.String(), err.Error()))
-			continue
-		case w <= last:
-			errs = append(errs, field.Invalid(p, step.Weight.String(), "weights must rise from step to step, the first above 0"))
-		}
-		last = w
-	}
-	if len(errs) == 0 && last != Whole {
-		errs = append(errs, field.Invalid(path, last.String(), "the last step must be 100: that is where the candidate becomes stable"))
 	}
 	return errs
 }
