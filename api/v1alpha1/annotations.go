@@ -19,6 +19,8 @@ const (
 	AnnotationGateway      = Prefix + "gateway"
 	AnnotationService      = Prefix + "service"
 	AnnotationReplicas     = Prefix + "replicas"
+	AnnotationCapacity     = Prefix + "capacity"
+	AnnotationDrain        = Prefix + "drain"
 	AnnotationDeadline     = Prefix + "deadline"
 	AnnotationBake         = Prefix + "bake"
 	AnnotationPaused       = Prefix + "paused"

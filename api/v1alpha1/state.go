@@ -16,7 +16,7 @@ const (
 	StageExposing Stage = "Exposing"
 	// StageStepping: it has a weight below 100.
 	StageStepping Stage = "Stepping"
-	// StageBaking: it has all the traffic, and the stable version waits at full strength.
+	// StageBaking: it has all the traffic, and the stable version waits behind it.
 	StageBaking Stage = "Baking"
 )
 
@@ -106,6 +106,11 @@ type State struct {
 	// pods keeps the deadline's clock, and remembers that pods were ready.
 	// +optional
 	Pods PodsState `json:"pods,omitzero"`
+
+	// strength is the most pods for all of the traffic that were asked for since the candidate started: no wish lowers capacity while
+	// traffic moves.
+	// +optional
+	Strength int32 `json:"strength,omitempty"`
 
 	// retiring are the versions on their way out, each on the one exit path.
 	// +listType=map

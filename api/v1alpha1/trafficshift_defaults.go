@@ -56,6 +56,7 @@ func (s *TrafficShiftSpec) Default() {
 		n := int32(50)
 		s.MinRequests = &n
 	}
+	s.Capacity = cmp.Or(s.Capacity, CapacityFull)
 	if s.Deadline == nil {
 		s.Deadline = &metav1.Duration{Duration: 10 * time.Minute}
 	}

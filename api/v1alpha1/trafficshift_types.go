@@ -197,6 +197,21 @@ type TrafficShiftSpec struct {
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
+	// capacity is how many pods the stable version keeps while a candidate is on its way. full keeps all of them until the candidate is
+	// promoted. proportional keeps what its weight needs, rounded up: it gives pods up once its weight was lowered, has settled and has
+	// drained, waits through bake with those of its last weight, and gets all of them back first when the candidate goes back.
+	// +kubebuilder:default=full
+	// +optional
+	Capacity Capacity `json:"capacity,omitempty"`
+
+	// drain is how long requests in flight may take to end after a version's weight was lowered, before it loses pods: the controller's
+	// setting where it is not given. The pods then end as their terminationGracePeriodSeconds says.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	Drain *metav1.Duration `json:"drain,omitempty"`
+
 	// deadline is how long a candidate may wait for its pods, in all. Time spent paused or waiting for evidence does not count.
 	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:Type=string
@@ -205,7 +220,7 @@ type TrafficShiftSpec struct {
 	// +optional
 	Deadline *metav1.Duration `json:"deadline,omitempty"`
 
-	// bake is how long a candidate at 100 stays watched, with the stable version at full strength behind it.
+	// bake is how long a candidate at 100 stays watched, with the stable version behind it: at full strength, or as capacity says.
 	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`

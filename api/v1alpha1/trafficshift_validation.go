@@ -52,6 +52,12 @@ func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 	if s.Bake.Duration < 0 {
 		errs = append(errs, field.Invalid(path.Child("bake"), s.Bake.Duration.String(), "must not be negative"))
 	}
+	if !slices.Contains([]Capacity{CapacityFull, CapacityProportional}, s.Capacity) {
+		errs = append(errs, field.NotSupported(path.Child("capacity"), s.Capacity, []Capacity{CapacityFull, CapacityProportional}))
+	}
+	if s.Drain != nil && s.Drain.Duration < 0 {
+		errs = append(errs, field.Invalid(path.Child("drain"), s.Drain.Duration.String(), "must not be negative"))
+	}
 	if s.Deadline.Duration <= 0 {
 		errs = append(errs, field.Invalid(path.Child("deadline"), s.Deadline.Duration.String(), "must be more than 0s"))
 	}

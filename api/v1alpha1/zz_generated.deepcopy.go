@@ -648,6 +648,11 @@ func (in *TrafficShiftSpec) DeepCopyInto(out *TrafficShiftSpec) {
 		*out = new(int32)
 		**out = **in
 	}
+	if in.Drain != nil {
+		in, out := &in.Drain, &out.Drain
+		*out = new(v1.Duration)
+		**out = **in
+	}
 	if in.Deadline != nil {
 		in, out := &in.Deadline, &out.Deadline
 		*out = new(v1.Duration)

@@ -72,6 +72,21 @@ func TestADeathAfterAnyWriteChangesNothing(t *testing.T) {
 			w.release(3)
 			w.run(300, w.stableIs("v3"))
 		},
+		"Proportional release": func(w *world) {
+			w.spec.Capacity = v1alpha1.CapacityProportional
+			w.run(100, w.at(v1alpha1.PhaseStable))
+			w.release(2)
+			w.run(300, w.stableIs("v2"))
+		},
+		"Proportional abort at 50%": func(w *world) {
+			w.spec.Capacity = v1alpha1.CapacityProportional
+			w.run(100, w.at(v1alpha1.PhaseStable))
+			w.release(2)
+			w.run(300, w.atWeight(500))
+			w.wait(10) // v1 has given pods up
+			w.intents.Abort = "v2"
+			w.run(300, w.at(v1alpha1.PhaseFailed))
+		},
 		"Detach": func(w *world) {
 			w.run(100, w.at(v1alpha1.PhaseStable))
 			w.intents.Detach = true

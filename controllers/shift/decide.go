@@ -26,6 +26,7 @@ func Decide(spec v1alpha1.TrafficShiftSpec, state v1alpha1.State, obs Observatio
 	p := &pass{spec: spec, ladder: ladder, obs: obs, next: *state.DeepCopy()}
 	p.recall()
 	p.startOver()
+	p.keepStrength()
 	p.notice()
 	if err := p.dispatch(); err != nil {
 		return Decision{}, err

@@ -88,8 +88,8 @@ func (p *pass) holds() bool {
 	return !Contested(p.next)
 }
 
-// scales sizes every version that is alive. Stable keeps the strength for all the traffic; the candidate has what its next weight
-// needs; a version on its way out keeps what it has until it has left the mesh. Nothing shrinks while a shift is under way.
+// scales sizes every version that is alive. A version on its way out keeps what it has until it has left the mesh. How many pods the
+// others have: capacity.go.
 func (p *pass) scales() []Scale {
 	var scales []Scale
 	add := func(version string, want int32) {
@@ -97,18 +97,9 @@ func (p *pass) scales() []Scale {
 			scales = append(scales, Scale{version, want})
 		}
 	}
-	resting := p.next.Phase == v1alpha1.PhaseStable || p.next.Phase == v1alpha1.PhaseFailed
-	stable := p.strength()
-	if !resting {
-		stable = max(stable, p.obs.version(p.next.Stable).Replicas)
-	}
-	add(p.next.Stable, stable)
+	add(p.next.Stable, p.stableSize())
 	if c := p.next.Candidate; c != "" {
-		want := p.obs.version(c).Replicas
-		if p.next.Phase == v1alpha1.PhaseProgressing {
-			want = max(want, p.podsAhead())
-		}
-		add(c, want)
+		add(c, p.candidateSize())
 	}
 	for _, r := range p.next.Retiring {
 		want := p.obs.version(r.Version).Replicas
@@ -120,15 +111,6 @@ func (p *pass) scales() []Scale {
 		}
 	}
 	return scales
-}
-
-// strength is how many pods carry all of the traffic.
-func (p *pass) strength() int32 { return max(p.obs.Replicas, 0) }
-
-// capacity is how many pods a weight needs: its share of the strength, rounded up, and never none.
-func (p *pass) capacity(w v1alpha1.Permille) int32 {
-	whole := int64(v1alpha1.Whole)
-	return max(1, int32((int64(p.strength())*int64(w)+whole-1)/whole))
 }
 
 // subsets are the versions that the DestinationRule names: a candidate once its pods are there and before its first weight, a

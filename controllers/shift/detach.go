@@ -63,7 +63,7 @@ func (p *pass) unpin() {
 }
 
 func (p *pass) unroute() {
-	if !p.passed(p.next.RoutedSince, p.obs.Timing.Settle+p.obs.Timing.Drain) {
+	if !p.passed(p.next.RoutedSince, p.obs.Timing.Settle+p.drain()) {
 		p.say(v1alpha1.ReasonDetaching, "routes and subsets are being removed; settling in the mesh and draining")
 		return
 	}

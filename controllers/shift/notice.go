@@ -39,7 +39,7 @@ func (p *pass) noticeRoutes() {
 	if p.next.RoutedSince != nil {
 		return
 	}
-	seen := false
+	seen := p.next.Phase == v1alpha1.PhaseRollingBack && p.obs.carries(p.next.Stable, p.next.Candidate, p.next.Weight)
 	switch p.next.Stage {
 	case v1alpha1.StagePinning, v1alpha1.StageStepping, v1alpha1.StageBaking:
 		seen = p.obs.carries(p.next.Stable, p.next.Candidate, p.next.Weight) && p.obs.shows(p.matched(), p.mirrored())
@@ -83,7 +83,7 @@ func (p *pass) drained(r v1alpha1.Retiring) bool {
 	if r.Drained {
 		return r.ZeroSince != nil
 	}
-	return p.passed(r.ZeroSince, p.obs.Timing.Drain)
+	return p.passed(r.ZeroSince, p.drain())
 }
 
 // gone reports whether a retiring version has left the mesh and its Deployment is at 0.

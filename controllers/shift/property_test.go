@@ -15,6 +15,7 @@ import (
 func TestInvariantsHoldUnderAnything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
+		w.spec.Capacity = rapid.SampledFrom([]v1alpha1.Capacity{v1alpha1.CapacityFull, v1alpha1.CapacityProportional}).Draw(t, "capacity")
 		for range rapid.IntRange(20, 150).Draw(t, "seconds") {
 			disturb(t, w)
 			crash := -1

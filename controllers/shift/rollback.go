@@ -20,7 +20,10 @@ func (p *pass) rollBack() {
 	c, f := p.next.Candidate, p.next.Failure
 	stable := p.obs.version(p.next.Stable)
 	_, high, _, _ := p.obs.weights(c)
-	p.next.Weight = min(p.next.Weight, high, p.leastWeight(stable)) // never more than it has: a raise that was not written yet is off
+	least := min(p.next.Weight, high, p.leastWeight(stable)) // never more than it has: a raise that was not written yet is off
+	if least < p.next.Weight {
+		p.next.Weight, p.next.RoutedSince = least, nil
+	}
 	p.conceal(stable)
 	switch {
 	case p.shown() && stable.Ready == 0:

@@ -56,6 +56,10 @@ type world struct {
 	dieIn int    // dies once, after that many writes from here; 0 never
 	wrote int    // every write so far
 
+	room     int32     // for how many ready pods of versions in all; 0 for any
+	asked    int32     // the most pods that were asked for since there is a candidate
+	weighted time.Time // when a table's weights changed last
+
 	last       shift.Decision
 	ended      []v1alpha1.Outcome
 	transcript strings.Builder
@@ -179,6 +183,9 @@ func (w *world) sample() shift.Evidence {
 func (w *world) pass(crash int) {
 	w.t.Helper()
 	obs := w.observe()
+	if w.asked = max(w.asked, obs.Replicas); w.state.Candidate == "" {
+		w.asked = obs.Replicas
+	}
 	d, err := shift.Decide(w.spec, w.state, obs)
 	if err != nil {
 		w.t.Fatalf("deciding at %s: %v\nstate: %+v\n%s", w.now.Format(time.TimeOnly), err, w.state, w.transcript.String())
@@ -222,7 +229,13 @@ func (w *world) writes(d shift.Desired) []func() {
 		case d.Bare:
 			add(func() { delete(w.tables, name); w.bare[name] = true })
 		case len(d.Routes) > 0:
-			add(func() { w.tables[name] = slices.Clone(d.Routes); w.bare[name] = false })
+			add(func() {
+				if w.weights(name) != weightsOf(d.Routes) {
+					w.weighted = w.now
+				}
+				w.tables[name] = slices.Clone(d.Routes)
+				w.bare[name] = false
+			})
 		}
 	}
 	if d.Record != "" {
@@ -276,7 +289,7 @@ func (w *world) scale(s shift.Scale) {
 		for name, routes := range w.tables {
 			for _, r := range routes {
 				wished := s.Version == w.state.Stable && s.Replicas == *w.spec.Replicas && w.state.Candidate == ""
-				if r.Version == s.Version && !wished {
+				if r.Version == s.Version && !wished && !w.spared(s, r.Weight) {
 					w.t.Fatalf("%s is scaled from %d to %d while table %s routes it at %s\n%s", s.Version, d.replicas, s.Replicas, name, r.Weight, w.transcript.String())
 				}
 			}
@@ -294,10 +307,17 @@ func (w *world) tick() {
 	}
 	for _, d := range w.versions {
 		d.age++
-		if !w.broken[d.template] && d.ready < d.replicas && d.age > 2 {
+		if !w.broken[d.template] && d.ready < d.replicas && d.age > 2 && (w.room == 0 || w.running() < w.room) {
 			d.ready++
 		}
 	}
+}
+
+func (w *world) running() (pods int32) {
+	for _, d := range w.versions {
+		pods += d.ready
+	}
+	return pods
 }
 
 // checkMesh holds the invariants of the design to the mesh as it stands, after every single write.
@@ -332,6 +352,9 @@ func (w *world) checkEarned(d shift.Decision) {
 	c := w.versions[d.Next.Candidate]
 	if c == nil || c.ready == 0 {
 		w.t.Fatalf("R3: %s raised to %s without a ready pod\n%s", d.Next.Candidate, d.Next.Weight, w.transcript.String())
+	}
+	if need := w.needs(d.Next.Weight); c.ready < need {
+		w.t.Fatalf("%s raised to %s with %d of %d pods ready\n%s", d.Next.Candidate, d.Next.Weight, c.ready, need, w.transcript.String())
 	}
 	if !slices.Contains(w.subsets, d.Next.Candidate) {
 		w.t.Fatalf("R1: %s raised to %s without a subset\n%s", d.Next.Candidate, d.Next.Weight, w.transcript.String())

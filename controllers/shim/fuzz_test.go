@@ -40,6 +40,9 @@ func FuzzPrometheus(f *testing.F) { fuzz(f, sluice.AnnotationPrometheus, "team-a
 func FuzzIncrease(f *testing.F) {
 	fuzz(f, sluice.AnnotationMaxIncrease, "0.5%", "0.1%", "0.101", "0", "NaN")
 }
+func FuzzCapacity(f *testing.F) {
+	fuzz(f, sluice.AnnotationCapacity, "full", "proportional", "half", "")
+}
 func FuzzBool(f *testing.F) { fuzz(f, sluice.AnnotationPaused, "true", "false", "yes", "True") }
 func FuzzStrategy(f *testing.F) {
 	fuzz(f, sluice.AnnotationStrategy, "canary", "blue-green", "ab-test", "")

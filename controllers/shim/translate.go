@@ -24,6 +24,8 @@
 //	    sluice.dev/gateway: infra/public                 gateways: [infra/public]
 //	    sluice.dev/service: micro-api                    service: micro-api
 //	    sluice.dev/replicas: "3"                         replicas: 3   # at creation only, see wish.go
+//	    sluice.dev/capacity: proportional                capacity: proportional
+//	    sluice.dev/drain: 45s                            drain: 45s
 //	    sluice.dev/deadline: 10m                         deadline: 10m0s
 //	    sluice.dev/bake: 5m                              bake: 5m0s
 //	    sluice.dev/paused: "true"                        paused: true
@@ -72,6 +74,8 @@ var table = []entry{
 	{sluice.AnnotationGateway, "gateways", parseGateways, `Gateways as name or namespace/name, separated by commas`},
 	{sluice.AnnotationService, "service", parseService, `the name of a Service in the Deployment's namespace`},
 	{sluice.AnnotationReplicas, "replicas", parseCount(0, 1_000_000), `a whole number from 0 to 1000000`},
+	{sluice.AnnotationCapacity, "capacity", parseCapacity, `full or proportional`},
+	{sluice.AnnotationDrain, "drain", parseDuration, `a duration, such as "45s"`},
 	{sluice.AnnotationDeadline, "deadline", parseDuration, `a duration above 0s, such as "10m"`},
 	{sluice.AnnotationBake, "bake", parseDuration, `a duration, such as "5m"`},
 	{sluice.AnnotationPaused, "paused", parseBool, `"true" or "false"`},

@@ -29,7 +29,7 @@ var elsewhere = map[string]string{
 
 // later are keys of the design that this release does not have.
 var later = []string{
-	sluice.Prefix + "autoscaler", sluice.Prefix + "capacity", sluice.Prefix + "match", sluice.Prefix + "mirror",
+	sluice.Prefix + "autoscaler", sluice.Prefix + "match", sluice.Prefix + "mirror",
 	sluice.Prefix + "on-deadline", sluice.Prefix + "policy", sluice.Prefix + "preview", sluice.Prefix + "promote",
 }
 

@@ -2,8 +2,10 @@ package trafficshift
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -14,6 +16,7 @@ func TestMendLeavesASpecThatIsValid(t *testing.T) {
 	none := int32(0)
 	spec := v1alpha1.TrafficShiftSpec{
 		Pacing: "slow", MaxErrorRate: "lots", MaxIncrease: "0", MaxFailedRequests: &none, Reporter: "me", MinRequests: &none,
+		Capacity: "half", Drain: &metav1.Duration{Duration: -time.Second},
 		Gates: []v1alpha1.Gate{
 			{Name: "first", Query: &v1alpha1.QueryGate{PromQL: "up", Min: "1"}},
 			{Name: "second", Query: &v1alpha1.QueryGate{PromQL: "up", Min: "one"}},

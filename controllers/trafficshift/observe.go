@@ -108,6 +108,10 @@ func mend(spec *v1alpha1.TrafficShiftSpec, errs field.ErrorList) {
 			spec.Hold = nil
 		case name == "bake":
 			spec.Bake = nil
+		case name == "capacity":
+			spec.Capacity = ""
+		case name == "drain":
+			spec.Drain = nil
 		case name == "deadline":
 			spec.Deadline = nil
 		}

@@ -1,0 +1,101 @@
+package shift
+
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+)
+
+// keepStrength remembers the most pods that were asked for since the candidate started. An autoscaler that sees a bad candidate fail fast
+// wants fewer of them, at the very moment at which the stable version is about to need them all.
+func (p *pass) keepStrength() {
+	if p.next.Candidate == "" {
+		p.next.Strength = 0
+		return
+	}
+	p.next.Strength = max(p.next.Strength, p.obs.Replicas)
+}
+
+// strength is how many pods carry all of the traffic. No wish lowers it while traffic moves.
+func (p *pass) strength() int32 {
+	strength := max(p.obs.Replicas, 0)
+	if p.next.Candidate != "" {
+		strength = max(strength, p.next.Strength)
+	}
+	return strength
+}
+
+// capacity is how many pods a weight needs: its share of the strength, rounded up, and never none.
+func (p *pass) capacity(w v1alpha1.Permille) int32 {
+	whole := int64(v1alpha1.Whole)
+	return max(1, int32((int64(p.strength())*int64(w)+whole-1)/whole))
+}
+
+// proportional reports whether both versions have the pods that their weights need, and the stable one no more.
+func (p *pass) proportional() bool { return p.spec.Capacity == v1alpha1.CapacityProportional }
+
+// drain is how long requests in flight may take to end.
+func (p *pass) drain() time.Duration {
+	if d := p.spec.Drain; d != nil {
+		return d.Duration
+	}
+	return p.obs.Timing.Drain
+}
+
+// quiet reports whether a weight that was read back has settled in the mesh, and the requests from before it have ended.
+func (p *pass) quiet(since *metav1.MicroTime) bool {
+	return p.passed(since, p.obs.Timing.Settle+p.drain())
+}
+
+// stableSize is how many pods the stable version should have. Nothing shrinks while a shift is under way, unless the owner asked for
+// proportional capacity: then what the candidate has taken over is given up, once the mesh has followed and the requests have ended.
+func (p *pass) stableSize() int32 {
+	strength, have := p.strength(), p.obs.version(p.next.Stable).Replicas
+	switch {
+	case p.next.Phase == v1alpha1.PhaseStable || p.next.Phase == v1alpha1.PhaseFailed:
+		return strength
+	case !p.proportional() || p.next.Phase != v1alpha1.PhaseProgressing || p.goneBack() || strength == 0:
+		return max(strength, have)
+	case p.next.Stage == v1alpha1.StageBaking:
+		return max(have, 1) // what its last weight needed stays warm: that much of the traffic, and half as much again, goes back in one write
+	}
+	need := p.capacity(v1alpha1.Whole - p.next.Weight)
+	if p.relieved(need) {
+		return need
+	}
+	return max(need, have)
+}
+
+// goneBack reports whether the candidate has lost weight that it had. Where it goes on falling, the stable version needs all its pods;
+// where it rises again, they are given up when it has reached its peak.
+func (p *pass) goneBack() bool { return p.next.Weight < p.next.Peak }
+
+// relieved reports whether the stable version can do with need pods: its weight was lowered everywhere, every proxy knows, the requests
+// that were on their way have ended, and of both versions enough pods are ready.
+func (p *pass) relieved(need int32) bool {
+	stable, candidate := p.obs.version(p.next.Stable), p.obs.version(p.next.Candidate)
+	return p.quiet(p.next.RoutedSince) && stable.Ready >= need && candidate.Ready >= p.capacity(p.next.Weight)
+}
+
+// candidateSize is how many pods the candidate should have: those of the next weight, made ahead of it. With proportional capacity they
+// are made when everything else speaks for that weight, so that both versions together have hardly more than the strength; and where the
+// candidate goes back, it makes room for the stable version's.
+func (p *pass) candidateSize() int32 {
+	have, w := p.obs.version(p.next.Candidate).Replicas, p.next.Weight
+	if p.next.Phase == v1alpha1.PhaseProgressing {
+		want := p.podsFor(p.standing())
+		switch {
+		case !p.proportional():
+			want = p.podsAhead()
+		case w == 0 || p.next.Pods.WaitingSince != nil:
+			want = p.podsAwaited()
+		}
+		return max(have, want)
+	}
+	if p.proportional() && w > 0 && p.quiet(p.next.RoutedSince) {
+		return min(have, p.capacity(w))
+	}
+	return have
+}

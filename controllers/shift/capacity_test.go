@@ -1,0 +1,203 @@
+package shift_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+// needs is how many pods a weight needs, of the most that were asked for since the candidate started.
+func (w *world) needs(weight v1alpha1.Permille) int32 {
+	return (w.asked*int32(weight) + int32(v1alpha1.Whole) - 1) / int32(v1alpha1.Whole)
+}
+
+// spared reports whether a version that is routed may lose pods: with proportional capacity, down to what its weight needs, when that
+// weight has settled and drained. What is taken away is never ready while what is left is not.
+func (w *world) spared(s shift.Scale, weight v1alpha1.Permille) bool {
+	drain := timing.Drain
+	if d := w.spec.Drain; d != nil {
+		drain = d.Duration
+	}
+	enough := s.Replicas >= max(1, w.needs(weight))
+	quiet := w.now.Sub(w.weighted) >= timing.Settle+drain
+	spare := w.versions[s.Version].ready >= s.Replicas || s.Version == w.state.Candidate
+	return w.spec.Capacity == v1alpha1.CapacityProportional && w.state.Candidate != "" && enough && quiet && spare
+}
+
+func (w *world) weights(table string) string { return weightsOf(w.tables[table]) }
+
+// weightsOf are the weights of a table, without the destinations that have none.
+func weightsOf(routes []shift.Route) string {
+	var text strings.Builder
+	for _, r := range routes {
+		if r.Weight > 0 {
+			fmt.Fprintf(&text, "%s=%s ", r.Version, r.Weight)
+		}
+	}
+	return text.String()
+}
+
+// lockStep is scenario 5: four pods, quarter by quarter.
+func lockStep(t *testing.T) *world {
+	w := newWorld(t)
+	four := int32(4)
+	w.spec.Replicas, w.spec.Capacity, w.spec.Steps = &four, v1alpha1.CapacityProportional, nil
+	w.templateRun = deployment{replicas: 4, ready: 4, template: 1}
+	for _, s := range []int{25, 50, 75, 100} {
+		w.spec.Steps = append(w.spec.Steps, v1alpha1.Step{Weight: new(intstr.FromInt(s))})
+	}
+	w.spec.Hold = &metav1.Duration{Duration: 10 * time.Second}
+	w.run(60, w.at(v1alpha1.PhaseStable))
+	return w
+}
+
+// sizes records every change of the two versions' sizes, with the weight at which it came.
+func (w *world) sizes() *[]string {
+	seen := &[]string{}
+	w.after = func() {
+		size := func(version string) int32 {
+			if d, ok := w.versions[version]; ok {
+				return d.replicas
+			}
+			return 0
+		}
+		now := fmt.Sprintf("%s: %d/%d", w.state.Weight, size("v1"), size("v2"))
+		if len(*seen) == 0 || (*seen)[len(*seen)-1] != now {
+			*seen = append(*seen, now)
+		}
+	}
+	return seen
+}
+
+func TestLockStep(t *testing.T) {
+	w := lockStep(t)
+	sizes := w.sizes()
+	w.release(2)
+	w.run(300, w.stableIs("v2"))
+	want := []string{
+		"0%: 4/0", "0%: 4/1",
+		"25%: 4/1", "25%: 3/1", "25%: 3/2",
+		"50%: 3/2", "50%: 2/2", "50%: 2/3",
+		"75%: 2/3", "75%: 1/3", "75%: 1/4",
+		"100%: 1/4", // v1 waits through the bake as its last weight left it
+		"0%: 1/4", "0%: 0/4",
+	}
+	if diff := cmp.Diff(want, *sizes); diff != "" {
+		t.Errorf("sizes of v1/v2 by v2's weight (-want +got):\n%s\n%s", diff, w.transcript.String())
+	}
+}
+
+func TestLockStepWalksBack(t *testing.T) {
+	for name, from := range map[string]v1alpha1.Permille{"from 75%": 750, "from the bake": v1alpha1.Whole} {
+		t.Run(name, func(t *testing.T) {
+			w := lockStep(t)
+			w.spec.Bake.Duration = time.Minute
+			w.release(2)
+			w.run(300, func() bool { return w.state.Weight == from && w.versions["v1"].replicas == 1 })
+			least := w.versions["v1"].ready
+			w.after = func() {
+				v1 := w.versions["v1"]
+				if v1.replicas < least {
+					t.Errorf("v1 goes from %d to %d pods on the way back", least, v1.replicas)
+				}
+				least = v1.replicas
+				for _, r := range w.tables["mesh"] {
+					if r.Version == "v1" && int32(r.Weight)*4 > v1.ready*1500 && w.state.Weight > 200 {
+						t.Errorf("v1 gets %s with %d of 4 pods ready\n%s", r.Weight, v1.ready, w.transcript.String())
+					}
+				}
+			}
+			w.intents.Abort = "v2"
+			w.pass(-1)
+			if got := w.versions["v1"].replicas; got != 4 {
+				t.Errorf("v1 is scaled to %d in the pass that takes the first traffic back; want 4 at once", got)
+			}
+			if w.state.Weight >= from || w.state.Weight == 0 {
+				t.Errorf("v2 has %s after the first pass; want as much taken back as one pod bears", w.state.Weight)
+			}
+			w.run(100, w.at(v1alpha1.PhaseFailed))
+			if got := w.versions["v1"].ready; got != 4 {
+				t.Errorf("v1 has %d ready pods in the end; want 4", got)
+			}
+		})
+	}
+}
+
+// With no room for more than a pod above the strength, the candidate makes room for the stable version.
+func TestLockStepGoesBackInLittleRoom(t *testing.T) {
+	w := lockStep(t)
+	w.spec.Drain = &metav1.Duration{Duration: time.Second}
+	w.release(2)
+	w.run(300, func() bool { return w.state.Weight == 750 && w.versions["v1"].replicas == 1 })
+	w.room = 5
+	w.intents.Abort = "v2"
+	w.run(100, w.at(v1alpha1.PhaseFailed))
+	if got := w.versions["v1"].ready; got != 4 {
+		t.Errorf("v1 has %d ready pods in the end; want 4\n%s", got, w.transcript.String())
+	}
+}
+
+// A candidate that has gone back may go back further: the stable version has all its pods again, until the candidate is where it was.
+func TestLockStepRestoresStableOnARetreat(t *testing.T) {
+	w := lockStep(t)
+	w.release(2)
+	w.run(300, func() bool { return w.state.Weight == 500 && w.versions["v1"].replicas == 2 })
+	w.noHost = from(500)
+	w.run(60, func() bool { return w.state.Weight < 500 })
+	w.noHost = from(2000)
+	w.pass(-1)
+	if got := w.versions["v1"].replicas; got != 4 {
+		t.Errorf("v1 has %d pods after a retreat to %s; want all 4", got, w.state.Weight)
+	}
+	w.run(300, w.stableIs("v2"))
+}
+
+// An autoscaler that sees a candidate fail fast wants fewer pods, when the stable version is about to need them all.
+func TestNoWishLowersCapacityWhileTrafficMoves(t *testing.T) {
+	for _, capacity := range []v1alpha1.Capacity{v1alpha1.CapacityFull, v1alpha1.CapacityProportional} {
+		t.Run(string(capacity), func(t *testing.T) {
+			w := lockStep(t)
+			w.spec.Capacity = capacity
+			w.release(2)
+			w.run(300, w.atWeight(500))
+			one := int32(1)
+			w.spec.Replicas = &one
+			w.wait(20)
+			if got := w.versions["v2"].replicas; got < 2 {
+				t.Errorf("v2 has %d pods at %s; want what 4 in all make", got, w.state.Weight)
+			}
+			w.intents.Abort = "v2"
+			w.run(100, func() bool {
+				return w.state.Phase == v1alpha1.PhaseRollingBack || w.state.Phase == v1alpha1.PhaseFailed
+			})
+			for w.state.Phase == v1alpha1.PhaseRollingBack {
+				if got := w.versions["v1"].replicas; got != 4 {
+					t.Fatalf("v1 has %d pods on the way back; want all 4", got)
+				}
+				w.pass(-1)
+				w.tick()
+			}
+			w.run(30, func() bool { return w.versions["v1"].replicas == 1 }) // now the wish counts
+		})
+	}
+}
+
+func TestDrainOfTheSpecIsHonoured(t *testing.T) {
+	w := adopted(t)
+	w.spec.Drain = &metav1.Duration{Duration: 40 * time.Second}
+	w.release(2)
+	w.run(200, func() bool { return w.state.Stable == "v2" })
+	w.wait(35)
+	if len(w.tables["mesh"]) != 2 || w.versions["v1"].replicas == 0 {
+		t.Errorf("35 s into a drain of 40 s, routes %v, v1 has %d pods", w.tables["mesh"], w.versions["v1"].replicas)
+	}
+	w.run(30, func() bool { return w.versions["v1"].replicas == 0 })
+}
