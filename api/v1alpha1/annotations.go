@@ -43,6 +43,12 @@ const (
 	AnnotationRetry = Prefix + "retry"
 	// AnnotationApprove ("v2") answers the manual gate that holds that candidate.
 	AnnotationApprove = Prefix + "approve"
+	// AnnotationPromote ("v2", "v2@20", "v2/all", "v2/skip-gates") takes that candidate on past what it has earned.
+	AnnotationPromote = Prefix + "promote"
+	// AnnotationUndo ("v1", "previous") writes the template of that version into the Deployment again.
+	AnnotationUndo = Prefix + "undo"
+	// AnnotationRestart ("v2") replaces the pods of the stable version.
+	AnnotationRestart = Prefix + "restart"
 	// AnnotationDetach ("true") hands the service back to its Deployment and keeps it so.
 	AnnotationDetach = Prefix + "detach"
 	// AnnotationExtends ("true") says that a TrafficShift written by hand adds to the annotations of its Deployment, and does not
@@ -63,6 +69,8 @@ const (
 	AnnotationInvalid = Prefix + "invalid-annotations"
 	// AnnotationReplaced remembers, as JSON, the template labels of the user's that Sluice replaced.
 	AnnotationReplaced = Prefix + "replaced-labels"
+	// AnnotationRestartedAt, on the pods of a version, is when they were last restarted.
+	AnnotationRestartedAt = Prefix + "restarted-at"
 	// AnnotationVerdict is how a recorded version fared: Promoted, or the reason it was rejected for.
 	AnnotationVerdict = Prefix + "verdict"
 	// AnnotationChangedBy is the field manager that wrote the recorded template.

@@ -58,6 +58,10 @@ const (
 	ReasonAdopted             = "Adopted"
 	ReasonShown               = "Shown"
 	ReasonAnalysisSkipped     = "AnalysisSkipped"
+	ReasonActionTaken         = "ActionTaken"
+	ReasonActionRefused       = "ActionRefused"
+	ReasonGatesSkipped        = "GatesSkipped"
+	ReasonUndoing             = "Undoing"
 )
 
 // Reasons a candidate is taken back for.

@@ -138,6 +138,22 @@ type State struct {
 	// awaitingSince is when the present step's pause began to wait for a person.
 	// +optional
 	AwaitingSince *metav1.MicroTime `json:"awaitingSince,omitempty"`
+	// previous is the version that users were on before the stable one.
+	// +optional
+	Previous string `json:"previous,omitempty"`
+	// answered are the requests that stand there and were answered already. order is what the candidate was told to do beyond what it has
+	// earned; undo and restart are what was asked for and is not seen to be done yet.
+	// +listType=map
+	// +listMapKey=action
+	// +listMapKey=source
+	// +optional
+	Answered []Answered `json:"answered,omitempty"`
+	// +optional
+	Order *Order `json:"order,omitempty"`
+	// +optional
+	Undo *UndoState `json:"undo,omitempty"`
+	// +optional
+	Restart *RestartState `json:"restart,omitempty"`
 
 	// failure is why the candidate is being taken back.
 	// +optional

@@ -232,6 +232,10 @@ type TrafficShiftSpec struct {
 	// +optional
 	Paused bool `json:"paused,omitempty"`
 
+	// actions are what a person asks of the shift, each once for each value: see docs/control.md.
+	// +optional
+	Actions *Actions `json:"actions,omitempty"`
+
 	// abTest says which users are the group of strategy ab-test, and how the test ends.
 	// +optional
 	ABTest *ABTest `json:"abTest,omitempty"`
@@ -358,6 +362,11 @@ type TrafficShiftStatus struct {
 	// +listType=atomic
 	// +optional
 	History []Outcome `json:"history,omitempty"`
+	// actions are the last requests of people, and how they were answered, newest first.
+	// +kubebuilder:validation:MaxItems=10
+	// +listType=atomic
+	// +optional
+	Actions []ActionRecord `json:"actions,omitempty"`
 	// state is what the controller must not forget. It is written before the effects that depend on it.
 	// +optional
 	State State `json:"state,omitzero"`
@@ -375,6 +384,9 @@ type Outcome struct {
 	// weight is the highest weight it was given.
 	// +optional
 	Weight string `json:"weight,omitempty"`
+	// skippedGatesBy is who had it promoted whatever the gates said; empty where nobody did.
+	// +optional
+	SkippedGatesBy string `json:"skippedGatesBy,omitempty"`
 	// startedAt and endedAt bound the release.
 	// +optional
 	StartedAt *metav1.Time `json:"startedAt,omitempty"`

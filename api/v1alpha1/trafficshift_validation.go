@@ -37,6 +37,7 @@ func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 		errs = append(errs, field.NotSupported(path.Child("reporter"), s.Reporter, []Reporter{ReporterAuto, ReporterSource, ReporterDestination, ReporterWaypoint}))
 	}
 	errs = append(errs, validateGates(s.Gates, path.Child("gates"))...)
+	errs = append(errs, s.Actions.validate(path.Child("actions"))...)
 	if s.MaxLatency != nil {
 		errs = append(errs, s.MaxLatency.validate(path.Child("maxLatency"))...)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -116,6 +117,30 @@ func (w Writer) Hold(ctx context.Context, fields *unstructured.Unstructured, liv
 	u.SetResourceVersion(live.GetResourceVersion())
 	if err := w.patch(ctx, u, client.ForceOwnership); err != nil {
 		return false, fmt.Errorf("holding %s %s/%s: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)
+	}
+	return true, nil
+}
+
+// PutBack writes spec.template of an object that somebody else owns. It is a plain patch from what was read, and no apply: Sluice keeps no
+// opinion on the field, and the owner's next write meets no conflict but that of having been overtaken. A live object that was changed since
+// is a conflict.
+func (w Writer) PutBack(ctx context.Context, fields *unstructured.Unstructured, live client.Object) (bool, error) {
+	was, err := toUnstructured(live)
+	if err != nil {
+		return false, err
+	}
+	was.SetGroupVersionKind(fields.GroupVersionKind()) // known from the types; a typed object leaves it out
+	want := was.DeepCopy()
+	template, _, err := unstructured.NestedMap(fields.Object, "spec", "template")
+	if err == nil {
+		err = unstructured.SetNestedMap(want.Object, template, "spec", "template")
+	}
+	if err != nil || reflect.DeepEqual(was.Object, want.Object) {
+		return false, err
+	}
+	patch := client.MergeFromWithOptions(was, client.MergeFromWithOptimisticLock{})
+	if err := w.Client.Patch(ctx, want, patch, w.Manager+"-undo"); err != nil {
+		return false, fmt.Errorf("putting the template of %s %s/%s back: %w", fields.GetKind(), fields.GetNamespace(), fields.GetName(), err)
 	}
 	return true, nil
 }

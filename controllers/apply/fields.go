@@ -38,3 +38,30 @@ func AppliedByOthers(o metav1.Object, manager, field string) bool {
 	}
 	return false
 }
+
+// ManagerOf returns the manager that wrote a field last, of those that own it; empty where none does.
+func ManagerOf(o metav1.Object, path ...string) string {
+	manager, at := "", metav1.Time{}
+	for _, e := range o.GetManagedFields() {
+		if e.Subresource != "" || e.FieldsV1 == nil || !owns(e.FieldsV1.GetRawBytes(), path) {
+			continue
+		}
+		if manager == "" || e.Time != nil && !e.Time.Before(&at) {
+			manager = e.Manager
+			if e.Time != nil {
+				at = *e.Time
+			}
+		}
+	}
+	return manager
+}
+
+// owns reports whether a set of fields holds the field at path.
+func owns(fields []byte, path []string) bool {
+	var set map[string]json.RawMessage
+	if err := json.Unmarshal(fields, &set); err != nil {
+		return false
+	}
+	inner, ok := set["f:"+path[0]]
+	return ok && (len(path) == 1 || owns(inner, path[1:]))
+}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -36,6 +37,7 @@ func (s Scope) deployments(d shift.Desired) ([]Step, error) {
 		if err != nil {
 			return nil, err
 		}
+		s.restart(dep, scale.Version, d.Restart)
 		steps = append(steps, Step{Apply, dep})
 	}
 	return steps, nil
@@ -89,6 +91,7 @@ func UserTemplate(dep *appsv1.Deployment) *corev1.PodTemplateSpec {
 	for _, key := range ourLabels {
 		delete(template.Labels, key)
 	}
+	delete(template.Annotations, v1alpha1.AnnotationRestartedAt)
 	was := map[string]string{}
 	if err := json.Unmarshal([]byte(dep.Annotations[v1alpha1.AnnotationReplaced]), &was); err == nil {
 		maps.Copy(template.Labels, was)
@@ -145,7 +148,8 @@ func RecordedTemplate(record *appsv1.ControllerRevision) (*corev1.PodTemplateSpe
 func recorder(dep *appsv1.Deployment) string {
 	by, at := "unknown", metav1.Time{}
 	for _, f := range dep.ManagedFields {
-		if f.Subresource == "" && f.Manager != v1alpha1.FieldManager && f.Time != nil && !f.Time.Before(&at) {
+		ours := f.Manager == v1alpha1.FieldManager || strings.HasPrefix(f.Manager, v1alpha1.FieldManager+"-")
+		if f.Subresource == "" && !ours && f.Time != nil && !f.Time.Before(&at) {
 			by, at = f.Manager, *f.Time
 		}
 	}

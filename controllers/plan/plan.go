@@ -35,6 +35,8 @@ const (
 	Hold Verb = "hold"
 	// HandOver gives those fields up and leaves their values standing.
 	HandOver Verb = "hand over"
+	// PutBack writes the pod template of the annotated Deployment, and keeps no field of it.
+	PutBack Verb = "put back"
 	// Disown applies the object without a mark of ours, so that it outlives Sluice; what is not ours any more is left alone.
 	Disown Verb = "disown"
 	// Delete removes the object where it is ours.
@@ -69,6 +71,8 @@ type Scope struct {
 	Template *appsv1.Deployment
 	// Records are the recorded versions by name.
 	Records map[string]*appsv1.ControllerRevision
+	// Restarted is when the pods of each version were last replaced, as its Deployment says; empty where they were not.
+	Restarted map[string]string
 	// Service carries the traffic; where none selects the pods, Made says that this one is to be made.
 	Service *corev1.Service
 	Made    bool
@@ -100,12 +104,17 @@ func For(s Scope, d shift.Desired) (Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	undo, err := s.undo(d)
+	if err != nil {
+		return nil, err
+	}
 	groups := []Group{
 		{"routes", s.routes(d)},
 		{"records", s.records(d)},
 		{"service", s.entry(d)},
 		{"deployments", deployments},
 		{"subsets", s.subsets(d)},
+		{"undo", undo},
 		{"template", s.template(d)},
 		{"history", s.prune(d)},
 		{"release", s.release(d)},

@@ -38,15 +38,15 @@ func failure(reason, format string, args ...any) *v1alpha1.Failure {
 }
 
 func (p *pass) abortedByPerson() *v1alpha1.Failure {
-	if p.obs.Intents.Abort != p.next.Candidate {
+	if p.abort.Version != p.next.Candidate {
 		return nil
 	}
-	return failure(v1alpha1.ReasonAborted, "%s was aborted at %s by the annotation %s on its TrafficShift", p.next.Candidate, p.place(), v1alpha1.AnnotationAbort)
+	return failure(v1alpha1.ReasonAborted, "%s was aborted at %s by %s", p.next.Candidate, p.place(), p.abort.by)
 }
 
 func (p *pass) failedGate() *v1alpha1.Failure {
 	v := analysis.Overall(p.verdicts)
-	if v.Outcome != analysis.Fail {
+	if v.Outcome != analysis.Fail || p.gatesSkipped() {
 		return nil
 	}
 	return failure(v.Reason, "%s at %s: %s", p.next.Candidate, p.place(), v.Message)
@@ -170,7 +170,7 @@ func (p *pass) goBackTo(to v1alpha1.Permille) bool {
 const relapses = 2
 
 func (p *pass) relapsed() *v1alpha1.Failure {
-	if p.next.Gate.Retreats < relapses || p.next.Weight == 0 || p.spec.SkipAnalysis {
+	if p.next.Gate.Retreats < relapses || p.next.Weight == 0 || p.spec.SkipAnalysis || p.ordered() {
 		return nil
 	}
 	pace := p.pace()
@@ -192,7 +192,7 @@ func (p *pass) exceeds(w, ceiling v1alpha1.Permille) bool {
 // suspected goes back to a small weight while the evidence is too much to go on and too little to convict, or while the stable version
 // fails as well: both are reversible, and cost only time. From 100 it also shows whether stable would do any better.
 func (p *pass) suspected() bool {
-	if p.next.Weight == 0 || p.spec.SkipAnalysis {
+	if p.next.Weight == 0 || p.spec.SkipAnalysis || p.ordered() {
 		return false
 	}
 	pace, from := p.pace(), p.next.Weight
@@ -212,5 +212,5 @@ func (p *pass) suspected() bool {
 
 func (p *pass) failsWithoutHost() bool {
 	g := p.next.Gate
-	return HasUsers(p.next) && !p.spec.SkipAnalysis && analysis.NoHostAbove(g.NoHost, p.total(), g.NoHostBaseline)
+	return HasUsers(p.next) && !p.spec.SkipAnalysis && !p.gatesSkipped() && analysis.NoHostAbove(g.NoHost, p.total(), g.NoHostBaseline)
 }

@@ -28,13 +28,14 @@ func Decide(spec v1alpha1.TrafficShiftSpec, state v1alpha1.State, obs Observatio
 	p.startOver()
 	p.keepStrength()
 	p.notice()
+	p.control()
 	if err := p.dispatch(); err != nil {
 		return Decision{}, err
 	}
 	p.noteSessions()
 	d := Decision{
 		Next: p.next, Desired: p.desired(), Reason: p.reason, Message: p.message,
-		Verdicts: p.verdicts, Ended: p.ended, RequeueAfter: p.requeueAfter(),
+		Verdicts: p.verdicts, Ended: p.ended, Actions: p.actions, RequeueAfter: p.requeueAfter(),
 	}
 	if err := checkState(d.Next); err != nil {
 		return Decision{}, err
@@ -54,6 +55,9 @@ type pass struct {
 	latest          v1alpha1.ShareState // the share that the latest sample shows
 	verdicts        []analysis.Verdict
 	ended           *v1alpha1.Outcome
+	actions         []v1alpha1.ActionRecord
+	abort           asked  // the abort that was just asked for, and let through
+	approval        string // the candidate whose gates were just answered
 	waitsForPods    bool
 	wake            time.Time
 }

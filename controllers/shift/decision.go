@@ -23,6 +23,8 @@ type Decision struct {
 	Verdicts []analysis.Verdict
 	// Ended is set when a release has just come to its end.
 	Ended *v1alpha1.Outcome
+	// Actions are the requests that were just answered.
+	Actions []v1alpha1.ActionRecord
 	// RequeueAfter is when to look again if nothing happens before; 0 is never.
 	RequeueAfter time.Duration
 }
@@ -61,6 +63,10 @@ type Desired struct {
 	Unroute bool
 	// Release takes every mark off the Deployment.
 	Release bool
+	// Undo is the version whose template the annotated Deployment should have again; empty leaves it alone.
+	Undo string
+	// Restart is a version whose pods are to be replaced; nil replaces none.
+	Restart *Restart
 	// Template is what the annotated Deployment should be scaled to; nil leaves it alone. Held is whether it bears the mark.
 	Template *int32
 	Held     bool
@@ -85,6 +91,9 @@ type Sessions struct {
 	// Given are the weights of this epoch, in rising order, the present one last.
 	Given []v1alpha1.Permille
 }
+
+// Restart replaces a version's pods. At tells it from the restart before.
+type Restart struct{ Version, At string }
 
 // Scale is the size of a version's Deployment.
 type Scale struct {

@@ -27,6 +27,7 @@ func (p *pass) desired() Desired {
 	if p.next.Phase == v1alpha1.PhaseStable || p.next.Phase == v1alpha1.PhaseFailed {
 		d.Prune = p.prunable()
 	}
+	d.Undo, d.Restart = p.undoing(), p.restarting()
 	if p.holds() {
 		zero := int32(0)
 		d.Template, d.Held = &zero, true
@@ -51,7 +52,7 @@ func (p *pass) fared() map[string]string {
 func (p *pass) prunable() []string {
 	var old []string
 	for _, v := range p.obs.Versions {
-		used := v.Name == p.next.Stable || v.Name == p.next.Candidate || v.Name == p.next.Rejected || v.Name == p.obs.Template.Version || p.isRetiring(v.Name)
+		used := v.Name == p.next.Stable || v.Name == p.next.Candidate || v.Name == p.next.Rejected || v.Name == p.obs.Template.Version || v.Name == p.undoing() || p.isRetiring(v.Name)
 		if !used && v.Replicas == 0 {
 			old = append(old, v.Name)
 		}
@@ -169,8 +170,25 @@ func (p *pass) routes() []Route {
 	return routes
 }
 
+func (p *pass) undoing() string {
+	if u := p.next.Undo; u != nil {
+		return u.Version
+	}
+	return ""
+}
+
+func (p *pass) restarting() *Restart {
+	if r := p.next.Restart; r != nil {
+		return &Restart{r.Version, r.At}
+	}
+	return nil
+}
+
 func (p *pass) desiredDetaching() Desired {
 	d := Desired{Held: p.obs.Template.Held}
+	if p.next.Stage == v1alpha1.StageReturning {
+		d.Undo = p.undoing()
+	}
 	for _, v := range p.obs.Versions {
 		if v.Exists {
 			d.Scales = append(d.Scales, Scale{v.Name, v.Replicas})

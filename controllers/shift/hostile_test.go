@@ -134,7 +134,8 @@ func TestNothingThatCanBeReadBreaksTheMachine(t *testing.T) {
 		if d.RequeueAfter < 0 {
 			t.Fatalf("look again in %s", d.RequeueAfter)
 		}
-		if d.Next.Weight > state.Weight && (!obs.Evidence.Available || d.Next.Phase != v1alpha1.PhaseProgressing) {
+		ordered := state.Order != nil || len(obs.Requests) > 0
+		if d.Next.Weight > state.Weight && !ordered && (!obs.Evidence.Available || d.Next.Phase != v1alpha1.PhaseProgressing) {
 			t.Fatalf("raised from %s to %s in phase %s, evidence available: %t", state.Weight, d.Next.Weight, d.Next.Phase, obs.Evidence.Available)
 		}
 		for _, s := range d.Desired.Scales {
@@ -195,6 +196,15 @@ func anyState(t *rapid.T) v1alpha1.State {
 	if rapid.Bool().Draw(t, "failing") {
 		s.Failure = &v1alpha1.Failure{Reason: v1alpha1.ReasonAborted, Message: "so", Reject: rapid.Bool().Draw(t, "reject")}
 	}
+	if rapid.IntRange(0, 2).Draw(t, "has an order") == 0 {
+		s.Order = &v1alpha1.Order{To: rapid.SampledFrom([]v1alpha1.Extent{v1alpha1.ExtentStep, v1alpha1.ExtentAll, v1alpha1.ExtentSkipGates, "Nonsense"}).Draw(t, "order")}
+	}
+	if rapid.IntRange(0, 2).Draw(t, "undoes") == 0 {
+		s.Undo = &v1alpha1.UndoState{Version: anyVersion(t, "undo"), Generation: int64(rapid.IntRange(0, 3).Draw(t, "undo at"))}
+	}
+	if rapid.IntRange(0, 2).Draw(t, "restarts") == 0 {
+		s.Restart = &v1alpha1.RestartState{Version: anyVersion(t, "restart"), At: "then"}
+	}
 	for range rapid.IntRange(0, 2).Draw(t, "retiring") {
 		s.Retiring = append(s.Retiring, v1alpha1.Retiring{Version: anyVersion(t, "retiring version"), ZeroSince: anyTime(t, "zero"), UnroutedSince: anyTime(t, "unrouted")})
 	}
@@ -211,8 +221,16 @@ func anyObservation(t *rapid.T) shift.Observation {
 		},
 		Rule: rapid.Bool().Draw(t, "rule"),
 		Intents: shift.Intents{
-			Abort: anyVersion(t, "abort"), Retry: anyVersion(t, "retry"), Detach: rapid.IntRange(0, 3).Draw(t, "detach") == 0, Force: rapid.Bool().Draw(t, "force"),
+			Detach: rapid.IntRange(0, 3).Draw(t, "detach") == 0, Force: rapid.Bool().Draw(t, "force"),
 		},
+	}
+	for _, action := range []v1alpha1.Action{
+		v1alpha1.ActionPause, v1alpha1.ActionAbort, v1alpha1.ActionUndo, v1alpha1.ActionRetry, v1alpha1.ActionApprove, v1alpha1.ActionPromote, v1alpha1.ActionRestart, "nonsense",
+	} {
+		if rapid.IntRange(0, 3).Draw(t, "asked for "+string(action)) == 0 {
+			value := anyVersion(t, "of") + rapid.SampledFrom([]string{"", "@5", "@x", "/all", "/skip-gates", "#again", "true"}).Draw(t, "how")
+			o.Requests = append(o.Requests, shift.Request{Action: action, Source: v1alpha1.SourceField, Value: value})
+		}
 	}
 	if rapid.IntRange(0, 4).Draw(t, "blocked") == 0 {
 		o.Problems = []shift.Problem{{Reason: v1alpha1.ReasonHostClaimed, Message: "claimed"}}

@@ -25,6 +25,19 @@ type rung struct {
 	replicas int32
 }
 
+// String says where the rung is: "5%", or how it shows the candidate.
+func (r rung) String() string {
+	switch r.exposure {
+	case v1alpha1.ExposurePreview:
+		return "its preview"
+	case v1alpha1.ExposureMatch:
+		return "its match"
+	case v1alpha1.ExposureMirror:
+		return fmt.Sprintf("a mirror of %s", r.weight)
+	}
+	return r.weight.String()
+}
+
 // raises reports whether the rung is a weight of at least w.
 func (r rung) raises(w v1alpha1.Permille) bool { return r.exposure == "" && r.weight >= w }
 
@@ -174,13 +187,8 @@ func Previewing(s v1alpha1.State) bool { return s.Exposure == v1alpha1.ExposureP
 
 // place says where the candidate stands: "5%", or how it is shown.
 func (p *pass) place() string {
-	switch r := p.standing(); r.exposure {
-	case v1alpha1.ExposurePreview:
-		return "its preview"
-	case v1alpha1.ExposureMatch:
-		return "its match"
-	case v1alpha1.ExposureMirror:
-		return fmt.Sprintf("a mirror of %s", r.weight)
+	if r := p.standing(); r.exposure != "" {
+		return r.String()
 	}
 	return p.next.Weight.String()
 }

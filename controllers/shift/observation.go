@@ -39,8 +39,10 @@ type Observation struct {
 	Evidence Evidence
 	// Checks are the latest readings of the owner's own gates that are asked outside: queries and webhooks.
 	Checks []Check
-	// Intents are what a person asked for.
-	Intents Intents
+	// Intents and Requests are what a person asks for. ResumedBy is who last wrote the field that pauses, where that is known.
+	Intents   Intents
+	Requests  []Request
+	ResumedBy string
 }
 
 // Timing are the mesh's own delays, the same for every shift of a cluster.
@@ -78,8 +80,12 @@ type Template struct {
 // Version is one recorded or running version.
 type Version struct {
 	Name string
-	// Recorded is whether its template is kept in a ControllerRevision; Proven is whether that says it was the stable version once.
+	// Recorded is whether its template is kept in a ControllerRevision; Verdict is how that says it fared, and Proven whether that is that it
+	// was the stable version once.
 	Recorded, Proven bool
+	Verdict          string
+	// RestartedAt is when its pods were last replaced, as its Deployment says.
+	RestartedAt string
 	// Exists is whether its Deployment does; Replicas, Ready and Available are that Deployment's. Its template never changes, so its
 	// counts speak of this version even while it is being scaled.
 	Exists                     bool
@@ -133,12 +139,8 @@ type Check struct {
 	Message string
 }
 
-// Intents are what a person asked for on the TrafficShift itself.
+// Intents are what a person asks for on the TrafficShift for as long as it stands there. What is asked for once is a Request.
 type Intents struct {
-	// Abort and Retry name the version that is meant.
-	Abort, Retry string
-	// Approve names the candidate whose manual gate is answered.
-	Approve string
 	// Detach hands the service back; Force does so although the template is not the stable version.
 	Detach, Force bool
 }

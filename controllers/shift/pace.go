@@ -83,7 +83,10 @@ func (p *pass) ahead() v1alpha1.Permille {
 
 // podsAhead is how many pods the candidate is given before they are needed: what it stands on takes, and what comes next.
 func (p *pass) podsAhead() int32 {
-	if p.auto() {
+	switch {
+	case p.toTheEnd():
+		return p.capacity(v1alpha1.Whole)
+	case p.auto():
 		return p.capacity(p.ahead())
 	}
 	return max(p.podsFor(p.standing()), p.podsFor(p.ladder.above(p.next)))
@@ -106,8 +109,11 @@ func (p *pass) podsFor(r rung) int32 {
 
 // podsAwaited is how many pods are waited for.
 func (p *pass) podsAwaited() int32 {
-	if p.next.Stage == v1alpha1.StagePreparing {
+	switch {
+	case p.next.Stage == v1alpha1.StagePreparing:
 		return p.podsAhead()
+	case p.ordered():
+		return p.podsFor(p.sentTo())
 	}
 	next, _ := p.nextRung()
 	return p.podsFor(next)

@@ -9,7 +9,7 @@ import (
 
 // approve takes a person's answer to the gates and the pause that hold the candidate. One that comes before they do answers nothing.
 func (p *pass) approve() {
-	if p.obs.Intents.Approve == p.next.Candidate {
+	if p.approval == p.next.Candidate {
 		p.next.Approved = append(p.next.Approved, p.next.Awaiting...)
 		p.next.Awaiting = nil
 	}

@@ -12,7 +12,7 @@ import (
 // say that a service has none at all.
 const isolationScrapes = 2
 
-// progress looks at a candidate in the one order that is safe: abort, supersede, pause, hold, gates, advance. Abort comes before
+// progress looks at a candidate in the one order that is safe: abort, supersede, order, pause, hold, gates, advance. Abort comes before
 // every wait, so that a candidate that is not ready, or not measured, can always be taken back.
 func (p *pass) progress() {
 	p.refind()
@@ -23,6 +23,7 @@ func (p *pass) progress() {
 	checks := []func() bool{
 		p.aborted,    // a gate failed, a person said so, pods crash, the deadline passed, something routes around us
 		p.superseded, // the template became another version, or the stable one again
+		p.commanded,  // a person sends it on
 		p.paused,     // a person wants to look
 		p.waiting,    // pods, subset, route, share, hold
 		p.gated,      // the evidence is not there yet, or a person
@@ -330,7 +331,7 @@ func (p *pass) promote() {
 		why = "analysis was skipped (spec.skipAnalysis)"
 	}
 	p.end(v1alpha1.ReasonPromoted, fmt.Sprintf("%s replaced %s: %s", p.next.Candidate, old, why))
-	p.next.Stable = p.next.Candidate
+	p.next.Stable, p.next.Previous = p.next.Candidate, old
 	p.clearCandidate()
 	p.retire(old, false)
 	p.next.Failure = nil

@@ -16,6 +16,8 @@ func (p *pass) rest() {
 	case p.isRejected(target):
 		p.next.Phase = v1alpha1.PhaseFailed
 		p.sayRejected()
+	case p.next.Undo != nil:
+		p.say(v1alpha1.ReasonUndoing, "writing the template of %s into the Deployment again", target)
 	case p.blocked():
 	case p.isRetiring(target):
 		p.say(v1alpha1.ReasonScalingDown, "%s is still on its way out; it starts again when it is gone", target)
@@ -31,6 +33,9 @@ func (p *pass) target() string {
 	if !p.obs.Template.Exists {
 		return p.next.Stable
 	}
+	if u := p.next.Undo; u != nil {
+		return u.Version
+	}
 	if v := p.obs.Template.Version; v != "" {
 		return v
 	}
@@ -40,9 +45,9 @@ func (p *pass) target() string {
 	return p.obs.NextVersion
 }
 
-// isRejected reports whether the template is one that was refused and that nobody has asked to try again.
+// isRejected reports whether the template is one that was refused: who asks to try it again has that forgotten.
 func (p *pass) isRejected(target string) bool {
-	return target == p.next.Rejected && p.obs.Intents.Retry != target
+	return target == p.next.Rejected
 }
 
 func (p *pass) start() {

@@ -89,7 +89,11 @@ func (p *pass) rolledBack() {
 // end records what became of the candidate.
 func (p *pass) end(reason, message string) {
 	ended := *p.stamp()
-	o := v1alpha1.Outcome{Version: p.next.Candidate, Reason: reason, Message: message, Weight: p.next.Peak.String()}
+	by := ""
+	if p.gatesSkipped() {
+		by = p.next.Order.By
+	}
+	o := v1alpha1.Outcome{Version: p.next.Candidate, Reason: reason, Message: message, Weight: p.next.Peak.String(), SkippedGatesBy: by}
 	if s := p.next.StartedAt; s != nil {
 		started := truncate(*s)
 		o.StartedAt = &started
@@ -105,6 +109,7 @@ func (p *pass) clearCandidate() {
 	p.next.StartedAt, p.next.WeightedAt, p.next.SubsetSince = nil, nil, nil
 	p.next.Rung, p.next.Exposure, p.next.Sessions.Given = 0, "", nil
 	p.next.Checks, p.next.Approved, p.next.Awaiting, p.next.AwaitingSince, p.memory = nil, nil, nil, nil, analysis.Memory{}
+	p.next.Order = nil
 	p.next.Pods = v1alpha1.PodsState{}
 	p.next.Gate = v1alpha1.GateState{}
 	p.next.RoutedSince, p.next.VerifiedSince, p.next.Share = nil, nil, v1alpha1.ShareState{}

@@ -43,7 +43,11 @@ type world struct {
 	rps       int64
 	broken    map[int]bool // templates whose pods never become ready
 	bypass    bool
-	intents   shift.Intents
+	intents   intents
+	requests  []shift.Request // beside those of the intents
+	verdicts  map[string]string
+	answers   []v1alpha1.ActionRecord
+	restarts  map[string]string // by version: when its pods were last replaced
 	problems  []shift.Problem
 	checks    []shift.Check
 	history   []analysis.Sample
@@ -73,6 +77,24 @@ type deployment struct {
 	age             int
 }
 
+// intents are what a person asks for in fields, which stand there until a test takes them away.
+type intents struct {
+	Abort, Retry, Approve string
+	Detach, Force         bool
+}
+
+func (i intents) requests() []shift.Request {
+	var all []shift.Request
+	for _, r := range []shift.Request{
+		{Action: v1alpha1.ActionAbort, Value: i.Abort}, {Action: v1alpha1.ActionRetry, Value: i.Retry}, {Action: v1alpha1.ActionApprove, Value: i.Approve},
+	} {
+		if r.Source, r.By = v1alpha1.SourceField, "somebody"; r.Value != "" {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
 // failer is what a table test and a property test have in common.
 type failer interface {
 	Helper()
@@ -85,7 +107,7 @@ func newWorld(t failer) *world {
 	w := &world{
 		t: t, now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), template: 1, generation: 1,
 		templateRun: deployment{replicas: 3, ready: 3, template: 1}, uid: "first",
-		records: map[string]int{}, proven: map[string]bool{}, versions: map[string]*deployment{},
+		records: map[string]int{}, proven: map[string]bool{}, verdicts: map[string]string{}, restarts: map[string]string{}, versions: map[string]*deployment{},
 		tables: map[string][]shift.Route{}, bare: map[string]bool{},
 		evidence: true, errorRate: map[int]float64{}, rps: 100, broken: map[int]bool{}, historyLimit: 10,
 		noHost:   func(v1alpha1.Permille) float64 { return 0 },
@@ -107,7 +129,8 @@ var tableNames = []string{"mesh", "hosts"}
 
 func (w *world) observe() shift.Observation {
 	o := shift.Observation{
-		Now: w.now, Timing: timing, Problems: w.problems, Replicas: *w.spec.Replicas, Intents: w.intents,
+		Now: w.now, Timing: timing, Problems: w.problems, Replicas: *w.spec.Replicas,
+		Intents: shift.Intents{Detach: w.intents.Detach, Force: w.intents.Force}, Requests: slices.Concat(w.requests, w.intents.requests()),
 		Template: shift.Template{
 			Exists: true, UID: w.uid, Replicas: w.templateRun.replicas, Available: w.templateRun.ready,
 			Settled: w.templateRun.ready >= w.templateRun.replicas, Held: w.held, Generation: w.generation, HistoryLimit: w.historyLimit,
@@ -117,7 +140,7 @@ func (w *world) observe() shift.Observation {
 	highest := w.state.LastVersion
 	for _, name := range w.names() {
 		highest = max(highest, shift.Number(name))
-		v := shift.Version{Name: name, Proven: w.proven[name]}
+		v := shift.Version{Name: name, Proven: w.proven[name], Verdict: w.verdicts[name], RestartedAt: w.restarts[name]}
 		if id, ok := w.records[name]; ok {
 			v.Recorded = true
 			if id == w.template && (o.Template.Version == "" || name == w.state.Stable || name == w.state.Candidate) {
@@ -213,6 +236,7 @@ func (w *world) persist(d shift.Decision) {
 		w.raisedAt = w.now
 	}
 	w.state = d.Next
+	w.answers = append(w.answers, d.Actions...)
 	if d.Ended != nil {
 		w.ended = append(w.ended, *d.Ended)
 	}
@@ -246,7 +270,7 @@ func (w *world) writes(d shift.Desired) []func() {
 		})
 	}
 	for v, verdict := range d.Verdicts {
-		add(func() { w.proven[v] = w.proven[v] || verdict == v1alpha1.ReasonPromoted })
+		add(func() { w.verdicts[v], w.proven[v] = verdict, verdict == v1alpha1.ReasonPromoted })
 	}
 	for _, s := range d.Scales {
 		add(func() { w.scale(s) })
@@ -256,6 +280,17 @@ func (w *world) writes(d shift.Desired) []func() {
 		add(func() { w.subsets, w.rule = nil, false })
 	case d.Mesh && len(d.Subsets) > 0:
 		add(func() { w.subsets, w.rule = slices.Clone(d.Subsets), true })
+	}
+	if r := d.Restart; r != nil {
+		add(func() { w.restarts[r.Version] = r.At })
+	}
+	if d.Undo != "" {
+		add(func() {
+			if w.template != w.records[d.Undo] {
+				w.template = w.records[d.Undo]
+				w.generation++
+			}
+		})
 	}
 	if d.Template != nil {
 		add(func() {
@@ -358,6 +393,11 @@ func (w *world) checkEarned(d shift.Decision) {
 	}
 	if !slices.Contains(w.subsets, d.Next.Candidate) {
 		w.t.Fatalf("R1: %s raised to %s without a subset\n%s", d.Next.Candidate, d.Next.Weight, w.transcript.String())
+	}
+	if w.state.Order != nil || slices.ContainsFunc(d.Actions, func(a v1alpha1.ActionRecord) bool {
+		return a.Action == v1alpha1.ActionPromote && a.Result == v1alpha1.ResultDone
+	}) {
+		return // a person has ordered it: nothing but pods and subset need be there
 	}
 	if !w.evidence {
 		w.t.Fatalf("%s raised to %s without evidence\n%s", d.Next.Candidate, d.Next.Weight, w.transcript.String())

@@ -22,6 +22,9 @@ var elsewhere = map[string]string{
 	sluice.AnnotationAbort:           "write it on the TrafficShift",
 	sluice.AnnotationRetry:           "write it on the TrafficShift",
 	sluice.AnnotationApprove:         "write it on the TrafficShift",
+	sluice.AnnotationPromote:         "write it on the TrafficShift",
+	sluice.AnnotationUndo:            "write it on the TrafficShift",
+	sluice.AnnotationRestart:         "write it on the TrafficShift",
 	sluice.AnnotationDetach:          "write it on the TrafficShift",
 	sluice.AnnotationForce:           "write it on the TrafficShift",
 	sluice.AnnotationExtends:         "write it on the TrafficShift",
@@ -30,7 +33,7 @@ var elsewhere = map[string]string{
 // later are keys of the design that this release does not have.
 var later = []string{
 	sluice.Prefix + "autoscaler", sluice.Prefix + "match", sluice.Prefix + "mirror",
-	sluice.Prefix + "on-deadline", sluice.Prefix + "policy", sluice.Prefix + "preview", sluice.Prefix + "promote",
+	sluice.Prefix + "on-deadline", sluice.Prefix + "policy", sluice.Prefix + "preview",
 }
 
 // unknownKeys reports each key under our prefix that a Deployment has no use for.

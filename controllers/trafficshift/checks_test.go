@@ -208,8 +208,8 @@ func TestAnApprovalIsUsedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.observation.Intents.Approve != "v2" {
-		t.Errorf("intents %+v", w.observation.Intents)
+	if diff := cmp.Diff([]shift.Request{{Action: v1alpha1.ActionApprove, Source: v1alpha1.SourceAnnotation, Value: "v2", By: "kubectl"}}, w.observation.Requests); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
 	}
 	s := c.shift()
 	s.Status.State.Awaiting = []string{"go"}

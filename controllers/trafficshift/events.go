@@ -3,6 +3,7 @@ package trafficshift
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,6 +29,9 @@ func (r *Reconciler) tell(ctx context.Context, before, after *v1alpha1.TrafficSh
 	if len(notes) > 0 || before.Status.Phase != after.Status.Phase || before.Status.State.Stage != d.Next.Stage {
 		log.FromContext(ctx).Info("decided", "phase", d.Next.Phase, "stage", d.Next.Stage, "stable", d.Next.Stable, "candidate", d.Next.Candidate,
 			"weight", d.Next.Weight.String(), "reason", d.Reason, "message", d.Message)
+	}
+	for _, a := range d.Actions {
+		r.Exporter.Action(after.Namespace, after.Name, string(a.Action), string(a.Result))
 	}
 	if o := d.Ended; o != nil {
 		took := time.Duration(0)
@@ -85,7 +89,7 @@ func notesOf(before, after *v1alpha1.TrafficShift, d shift.Decision) []note {
 	if is.Stage == v1alpha1.StageReleased && was.Stage != is.Stage {
 		add(corev1.EventTypeNormal, v1alpha1.ReasonDetached, "Detach", d.Message)
 	}
-	return append(notes, conditionNotes(before, after)...)
+	return slices.Concat(actionNotes(d.Actions), notes, conditionNotes(before, after))
 }
 
 // conditionNotes tells of conditions that have just turned against the shift, and of evidence that is back.

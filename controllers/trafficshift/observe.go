@@ -48,6 +48,7 @@ type world struct {
 func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*world, error) {
 	w := &world{shift: ts, spec: *ts.Spec.DeepCopy()}
 	w.spec.Default()
+	w.spec.Paused = paused(ts)
 	w.invalid = w.spec.Validate(field.NewPath("spec"))
 	mend(&w.spec, w.invalid)
 	for _, read := range []func(context.Context, *world) error{
@@ -66,7 +67,8 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 	o.Now, o.Timing, o.Problems = r.Now().Truncate(time.Microsecond), r.Config.Timing, problems // what a MicroTime keeps
 	o.NextVersion = w.nextVersion()
 	o.Replicas = w.replicas()
-	o.Intents = intentsOf(ts)
+	o.Intents, o.Requests = intentsOf(ts), requestsOf(ts)
+	o.ResumedBy = writer(ts, "spec", "paused")
 	o.Tables, o.Subsets, o.Rule = w.tablesRead(), w.subsetsRead(), w.rule != nil && w.ours(w.rule)
 	o.Evidence = r.evidence(ctx, w)
 	o.Checks = append(r.webhookChecks(w), queryChecks(w.spec.Gates, r.Evidence.Readings(w.key()), o.Now.Add(-freshScrapes*o.Timing.Scrape))...)
@@ -104,6 +106,8 @@ func mend(spec *v1alpha1.TrafficShiftSpec, errs field.ErrorList) {
 			spec.MinRequests = nil
 		case name == "duration":
 			spec.Duration = nil
+		case name == "actions":
+			spec.Actions = nil
 		case name == "hold":
 			spec.Hold = nil
 		case name == "bake":
@@ -146,7 +150,7 @@ func (r *Reconciler) readDeployments(ctx context.Context, w *world) error {
 	}
 	shiftCopy := w.shift.DeepCopy()
 	shiftCopy.Spec = w.spec
-	w.scope = plan.Scope{Shift: shiftCopy, Template: template, Records: map[string]*appsv1.ControllerRevision{}, GatewaySelector: r.Config.GatewaySelector}
+	w.scope = plan.Scope{Shift: shiftCopy, Template: template, Records: map[string]*appsv1.ControllerRevision{}, Restarted: map[string]string{}, GatewaySelector: r.Config.GatewaySelector}
 	if n := deref(template.Spec.Replicas, 1); n > 0 && apply.AppliedByOthers(template, v1alpha1.FieldManager, "replicas") {
 		w.scope.Wish = &n
 	}
@@ -183,7 +187,7 @@ func (r *Reconciler) readRecords(ctx context.Context, w *world) error {
 	versions := map[string]shift.Version{}
 	for version, record := range w.records {
 		verdict := record.Annotations[v1alpha1.AnnotationVerdict]
-		versions[version] = shift.Version{Name: version, Recorded: true, Proven: verdict == v1alpha1.ReasonPromoted}
+		versions[version] = shift.Version{Name: version, Recorded: true, Proven: verdict == v1alpha1.ReasonPromoted, Verdict: verdict}
 	}
 	for name, d := range w.deployments {
 		version, ok := w.versionOf(name)
@@ -193,6 +197,8 @@ func (r *Reconciler) readRecords(ctx context.Context, w *world) error {
 		v := versions[version]
 		v.Name, v.Exists = version, true
 		v.Replicas, v.Ready, v.Available = deref(d.Spec.Replicas, 1), d.Status.ReadyReplicas, d.Status.AvailableReplicas
+		v.RestartedAt = d.Spec.Template.Annotations[v1alpha1.AnnotationRestartedAt]
+		w.scope.Restarted[version] = v.RestartedAt
 		versions[version] = v
 	}
 	for _, v := range versions {
@@ -372,15 +378,6 @@ func (w *world) live(o plan.Object) client.Object {
 		}
 	}
 	return live
-}
-
-func intentsOf(ts *v1alpha1.TrafficShift) shift.Intents {
-	a := ts.Annotations
-	return shift.Intents{
-		Abort: a[v1alpha1.AnnotationAbort], Retry: a[v1alpha1.AnnotationRetry], Approve: a[v1alpha1.AnnotationApprove],
-		Detach: !ts.DeletionTimestamp.IsZero() || a[v1alpha1.AnnotationDetach] == "true",
-		Force:  a[v1alpha1.AnnotationForce] == "true",
-	}
 }
 
 func deref(p *int32, def int32) int32 {

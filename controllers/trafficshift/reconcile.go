@@ -57,7 +57,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.execute(ctx, world, decision); err != nil {
 		return conflictIsNoError(err)
 	}
-	if err := r.finish(ctx, ts, decision); err != nil {
+	if err := r.finish(ctx, ts); err != nil {
 		return conflictIsNoError(err)
 	}
 	return ctrl.Result{RequeueAfter: decision.RequeueAfter}, nil
@@ -156,8 +156,11 @@ func (r *Reconciler) step(ctx context.Context, w *world, step plan.Step) (bool, 
 	if !ok {
 		return false, fmt.Errorf("%s: %T is not a set of fields", step, step.Object)
 	}
-	if step.Verb == plan.HandOver {
+	switch step.Verb {
+	case plan.HandOver:
 		return r.writer().HandOver(ctx, fields, w.scope.Template)
+	case plan.PutBack:
+		return r.writer().PutBack(ctx, fields, w.scope.Template)
 	}
 	return r.writer().Hold(ctx, fields, w.scope.Template)
 }
@@ -201,21 +204,10 @@ func (r *Reconciler) patchFinalizers(ctx context.Context, ts *v1alpha1.TrafficSh
 	return nil
 }
 
-// finish takes intents away that were carried out, so that they do not meet the next release, and the finalizer of a shift that has
-// let go.
-func (r *Reconciler) finish(ctx context.Context, ts *v1alpha1.TrafficShift, d shift.Decision) error {
-	was := ts.DeepCopy()
-	if retry := ts.Annotations[v1alpha1.AnnotationRetry]; retry != "" && retry == d.Next.Candidate {
-		delete(ts.Annotations, v1alpha1.AnnotationRetry)
-	}
-	if abort := ts.Annotations[v1alpha1.AnnotationAbort]; abort != "" && abort != d.Next.Candidate {
-		delete(ts.Annotations, v1alpha1.AnnotationAbort)
-	}
-	delete(ts.Annotations, v1alpha1.AnnotationApprove) // counted by now, or before any gate waited for it: it answers no later one
-	if len(was.Annotations) != len(ts.Annotations) {
-		if err := r.Client.Patch(ctx, ts, client.MergeFrom(was), client.FieldOwner(v1alpha1.FieldManager)); err != nil {
-			return fmt.Errorf("TrafficShift %s/%s: taking carried out intents away: %w", ts.Namespace, ts.Name, err)
-		}
+// finish takes away what was asked for and is answered, and the finalizer of a shift that has let go.
+func (r *Reconciler) finish(ctx context.Context, ts *v1alpha1.TrafficShift) error {
+	if err := r.takeAway(ctx, ts); err != nil {
+		return err
 	}
 	if !ts.DeletionTimestamp.IsZero() {
 		_, err := r.finalize(ctx, ts)

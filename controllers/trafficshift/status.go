@@ -43,7 +43,7 @@ func statusOf(ts *v1alpha1.TrafficShift, w *world, d shift.Decision) v1alpha1.Tr
 		ObservedGeneration: ts.Generation,
 		Phase:              next.Phase, Stable: next.Stable, Candidate: next.Candidate, Rejected: next.Rejected,
 		Message: d.Message, State: next, Conditions: slices.Clone(ts.Status.Conditions),
-		History: ts.Status.History,
+		History: ts.Status.History, Actions: remembered(ts.Status.Actions, d.Actions),
 	}
 	if next.Candidate != "" {
 		status.Step, status.Weight = shift.StepText(w.spec, next), next.Weight.String()

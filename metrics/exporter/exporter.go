@@ -118,13 +118,20 @@ func (e *Exporter) Forget(namespace, name string) {
 		s.remove()
 	}
 	delete(e.shown, k)
-	e.events.outcomes.DeletePartialMatch(prometheus.Labels{"namespace": namespace, "name": name})
+	for _, counter := range []*prometheus.CounterVec{e.events.outcomes, e.events.actions} {
+		counter.DeletePartialMatch(prometheus.Labels{"namespace": namespace, "name": name})
+	}
 }
 
 // Outcome counts the end of one release: reason is Promoted or why it was not, took is the time since the candidate appeared.
 func (e *Exporter) Outcome(namespace, name, reason string, took time.Duration) {
 	e.events.outcomes.WithLabelValues(namespace, name, reason).Inc()
 	e.events.duration.WithLabelValues(reason).Observe(took.Seconds())
+}
+
+// Action counts a request of a person's: result is Done or Refused.
+func (e *Exporter) Action(namespace, name, action, result string) {
+	e.events.actions.WithLabelValues(namespace, name, action, result).Inc()
 }
 
 // RolledBack records how long it took from the decision to weight 0 read back from every VirtualService.

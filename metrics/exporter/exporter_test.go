@@ -229,6 +229,8 @@ func TestEvents(t *testing.T) {
 	e, reg := newExporter(t)
 	e.Outcome("shop", "micro-api", v1alpha1.ReasonErrorRate, time.Minute)
 	e.Outcome("shop", "micro-api", v1alpha1.ReasonErrorRate, time.Minute)
+	e.Action("shop", "micro-api", "promote", "Done")
+	e.Action("shop", "micro-api", "promote", "Refused")
 	e.RolledBack(time.Second)
 	e.ObserveQuery("requests", time.Millisecond, nil)
 	e.ObserveQuery("requests", time.Second, errors.New("refused"))
@@ -238,6 +240,8 @@ func TestEvents(t *testing.T) {
 	e.ObserveWebhook("error", time.Second)
 	want := map[string]float64{
 		"shift_outcomes_total{micro-api,shop,ErrorRateExceeded}": 2,
+		"shift_actions_total{promote,micro-api,shop,Done}":       1,
+		"shift_actions_total{promote,micro-api,shop,Refused}":    1,
 		"shift_duration_seconds{ErrorRateExceeded}":              2,
 		"prometheus_query_duration_seconds{requests}":            2,
 		"prometheus_query_errors_total{requests}":                1,
@@ -256,6 +260,7 @@ func TestMetricsAreLintClean(t *testing.T) {
 	s.Versions[0].SlowRate = 0.5
 	e.Observe(s)
 	e.Outcome("shop", "micro-api", v1alpha1.ReasonPromoted, time.Hour)
+	e.Action("shop", "micro-api", "promote", "Done")
 	e.ObserveQuery("requests", time.Millisecond, nil)
 	e.ObserveSkipped("requests", 1)
 	e.ObserveWebhook("pass", time.Second)

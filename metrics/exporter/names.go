@@ -69,6 +69,7 @@ func gauge(name, help string, labels []string) *prometheus.GaugeVec {
 // events are the counters and histograms, which move on transitions.
 type events struct {
 	outcomes         *prometheus.CounterVec
+	actions          *prometheus.CounterVec
 	duration         *prometheus.HistogramVec
 	rollback         prometheus.Histogram
 	queryDuration    *prometheus.HistogramVec
@@ -83,6 +84,9 @@ func newEvents() events {
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_shift_outcomes_total", Help: "Releases that ended, by what became of them.",
 		}, []string{"namespace", "name", "reason"}),
+		actions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_shift_actions_total", Help: "Requests of people, by what was asked for and whether it was Done or Refused.",
+		}, []string{"namespace", "name", "action", "result"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "sluice_shift_duration_seconds", Help: "Time from the appearance of a candidate to its end.",
 			Buckets: []float64{30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 43200, 86400}, // 30 seconds to a day
@@ -112,5 +116,5 @@ func newEvents() events {
 }
 
 func (e events) all() []prometheus.Collector {
-	return []prometheus.Collector{e.outcomes, e.duration, e.rollback, e.queryDuration, e.queryErrors, e.skippedValues, e.webhookDuration, e.buildInformation}
+	return []prometheus.Collector{e.outcomes, e.actions, e.duration, e.rollback, e.queryDuration, e.queryErrors, e.skippedValues, e.webhookDuration, e.buildInformation}
 }
