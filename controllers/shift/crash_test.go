@@ -22,6 +22,8 @@ type outcome struct {
 	Replicas         map[string]int32
 	Records          map[string]int
 	Proven           map[string]bool
+	Matched          map[string]string
+	Mirrored         map[string]shift.Route
 	Held             bool
 	TemplateReplicas int32
 	Ended            []string
@@ -30,7 +32,7 @@ type outcome struct {
 func (w *world) outcome() outcome {
 	o := outcome{
 		Phase: w.state.Phase, Stable: w.state.Stable, Rejected: w.state.Rejected, LastVersion: w.state.LastVersion,
-		Tables: maps.Clone(w.tables), Subsets: slices.Clone(w.subsets), Records: maps.Clone(w.records), Proven: maps.Clone(w.proven),
+		Matched: maps.Clone(w.matched), Mirrored: maps.Clone(w.mirrored), Tables: maps.Clone(w.tables), Subsets: slices.Clone(w.subsets), Records: maps.Clone(w.records), Proven: maps.Clone(w.proven),
 		Replicas: map[string]int32{}, Held: w.held, TemplateReplicas: w.templateRun.replicas,
 	}
 	for name, d := range w.versions {
@@ -93,13 +95,41 @@ func TestADeathAfterAnyWriteChangesNothing(t *testing.T) {
 			w.run(300, func() bool { return w.state.Stage == v1alpha1.StageReleased })
 		},
 	}
+	for name, s := range strategies {
+		lives["Release of "+name] = func(w *world) {
+			w.run(100, w.at(v1alpha1.PhaseStable))
+			s(w)
+			w.release(2)
+			w.run(400, w.stableIs("v2"))
+		}
+	}
+	for _, at := range stations {
+		adoptAndGo := func(w *world) {
+			w.run(100, w.at(v1alpha1.PhaseStable))
+			at.strategy(w)
+			w.release(2)
+			w.run(300, func() bool { return at.there(w) })
+		}
+		lives["Abort at "+at.name] = func(w *world) {
+			adoptAndGo(w)
+			w.intents.Abort = "v2"
+			w.run(300, w.at(v1alpha1.PhaseFailed))
+		}
+		lives["Supersede at "+at.name] = func(w *world) {
+			adoptAndGo(w)
+			w.release(3)
+			w.run(400, func() bool { return w.stableIs("v3")() || w.state.Candidate == "v3" && len(w.state.Awaiting) > 0 })
+			w.intents.Approve = "v3"
+			w.run(400, w.stableIs("v3"))
+		}
+	}
 	for name, live := range lives {
 		t.Run(name, func(t *testing.T) {
 			whole := newWorld(t)
 			live(whole)
 			whole.wait(3)
 			want := whole.outcome()
-			for k := 1; k <= whole.wrote; k++ {
+			for _, k := range whole.turns { // to die where nothing changes changes nothing
 				w := newWorld(t)
 				w.dieIn = k
 				live(w)

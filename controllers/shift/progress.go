@@ -103,10 +103,14 @@ func (p *pass) waitForIsolation() bool {
 	switch {
 	case !p.passed(p.next.SubsetSince, p.obs.Timing.Settle):
 		p.say(v1alpha1.ReasonSettling, "the subset of %s is settling in the mesh", p.next.Candidate)
-	case p.next.WeightedAt != nil || p.spec.SkipAnalysis:
+	case p.spec.SkipAnalysis:
 		return false
 	case !p.obs.Evidence.Available:
 		p.say(v1alpha1.ReasonNoEvidence, "%s; %s stays at 0%% until Prometheus can tell that nothing reaches it", p.obs.Evidence.Missing, p.next.Candidate)
+	case p.next.WeightedAt != nil && !p.passed(p.next.StageSince, p.spec.Hold.Duration):
+		p.say(v1alpha1.ReasonHolding, "the step that %s was on is gone from the ladder; it stays at 0%% for %s before it goes on", p.next.Candidate, p.spec.Hold.Duration)
+	case p.next.WeightedAt != nil:
+		return false
 	case p.next.Gate.Samples < isolationScrapes:
 		p.say(v1alpha1.ReasonProvingIsolation, "watching for %d scrapes that nothing reaches %s before its first weight; for 100%%: %s",
 			isolationScrapes, p.next.Candidate, analysis.Forecast(p.evidence(), p.limits()))

@@ -1,6 +1,8 @@
 package shift_test
 
 import (
+	"maps"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -10,12 +12,13 @@ import (
 )
 
 // TestInvariantsHoldUnderAnything runs random lives: releases, crashes between any two writes, evidence that comes and goes, pods that
-// fail, people who pause, abort and hand back. The world asserts the design's invariants after every single write; at the end, when
+// fail, ladders that are edited, people who pause, suspend, abort and hand back, with every strategy. The world asserts the design's invariants after every single write; at the end, when
 // everything is well again, the shift must find its way to rest.
 func TestInvariantsHoldUnderAnything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
 		w.spec.Capacity = rapid.SampledFrom([]v1alpha1.Capacity{v1alpha1.CapacityFull, v1alpha1.CapacityProportional}).Draw(t, "capacity")
+		anyStrategy(t)(w)
 		for range rapid.IntRange(20, 150).Draw(t, "seconds") {
 			disturb(t, w)
 			crash := -1
@@ -27,7 +30,8 @@ func TestInvariantsHoldUnderAnything(t *testing.T) {
 			w.tick()
 		}
 		heal(w)
-		w.run(600, func() bool {
+		w.run(900, func() bool {
+			w.intents.Approve = w.state.Candidate
 			rest := w.state.Phase == v1alpha1.PhaseStable || w.state.Phase == v1alpha1.PhaseFailed
 			return rest && len(w.state.Retiring) == 0 && w.templateRun.replicas == 0
 		})
@@ -35,7 +39,7 @@ func TestInvariantsHoldUnderAnything(t *testing.T) {
 }
 
 func disturb(t *rapid.T, w *world) {
-	switch rapid.IntRange(0, 24).Draw(t, "event") {
+	switch rapid.IntRange(0, 32).Draw(t, "event") {
 	case 0, 1:
 		w.template = rapid.IntRange(1, 4).Draw(t, "template")
 		w.generation++
@@ -75,6 +79,39 @@ func disturb(t *rapid.T, w *world) {
 		w.historyLimit = rapid.IntRange(0, 2).Draw(t, "history")
 	case 16:
 		w.intents.Retry = w.state.Rejected
+	case 17:
+		w.spec.Suspend = !w.spec.Suspend
+	case 18:
+		w.spec.SkipAnalysis = !w.spec.SkipAnalysis
+	case 19:
+		anyStrategy(t)(w)
+	case 20:
+		w.spec.Session = nil
+		if rapid.Bool().Draw(t, "sticky") {
+			w.spec.Session = &v1alpha1.Session{}
+		}
+	case 21:
+		w.group, w.tests = rapid.SampledFrom([]v1alpha1.Permille{0, 1, 500, 1000}).Draw(t, "group"), rapid.SampledFrom([]int64{0, 50}).Draw(t, "tests")
+	case 22:
+		w.intents.Approve = w.state.Candidate
+	case 23:
+		delete(w.matched, "hosts") // by hand
+		delete(w.mirrored, "hosts")
+	case 24:
+		w.matched["mesh"] = w.state.Candidate // by hand, with no more right to it than a weight has
+		if !slices.Contains(w.subsets, w.state.Candidate) {
+			delete(w.matched, "mesh")
+		}
+	}
+}
+
+// anyStrategy is one with all that it takes; each drops what another has set.
+func anyStrategy(t *rapid.T) strategy {
+	s := strategies[rapid.SampledFrom(slices.Sorted(maps.Keys(strategies))).Draw(t, "strategy")]
+	return func(w *world) {
+		w.spec.Strategy, w.spec.Pacing, w.spec.SkipAnalysis, w.spec.ABTest = v1alpha1.StrategyCanary, v1alpha1.PacingLadder, false, nil
+		w.spec.Steps = []v1alpha1.Step{weight(5), weight(50), weight(100)}
+		s(w)
 	}
 }
 
@@ -91,6 +128,7 @@ func heal(w *world) {
 	w.evidence, w.rps, w.spec.Paused, w.problems = true, 100, false, nil
 	w.noHost, w.measured = from(2000), func(share v1alpha1.Permille) v1alpha1.Permille { return share }
 	w.intents.Abort, w.intents.Detach = "", false
+	w.spec.Suspend, w.group, w.tests = false, 200, 0
 	clear(w.errorRate)
 	clear(w.broken)
 	for _, d := range w.versions {
@@ -98,14 +136,13 @@ func heal(w *world) {
 	}
 }
 
-// TestWorseEvidenceNeverGivesMoreWeight asks at every second of a release what would come next had more requests failed since the last
+// TestWorseEvidenceNeverGivesMoreExposure asks at every second of a release what would come next had more requests failed since the last
 // look, and all else been the same. (Two whole releases cannot be compared: the worse one is found out, and may recover, sooner.)
-func TestWorseEvidenceNeverGivesMoreWeight(t *testing.T) {
+func TestWorseEvidenceNeverGivesMoreExposure(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
-		if rapid.Bool().Draw(t, "auto") {
-			w.spec.Pacing, w.spec.Steps = v1alpha1.PacingAuto, nil
-		}
+		anyStrategy(t)(w)
+		w.tests = rapid.SampledFrom([]int64{0, 50}).Draw(t, "tests")
 		w.errorRate[2] = rapid.Float64Range(0, 0.1).Draw(t, "errors")
 		w.run(60, w.at(v1alpha1.PhaseStable))
 		w.template = 2
@@ -116,18 +153,9 @@ func TestWorseEvidenceNeverGivesMoreWeight(t *testing.T) {
 			c := &obs.Evidence.Sample.Candidate
 			before := w.decide(obs)
 			c.Errors = rapid.Int64Range(c.Errors, c.Requests).Draw(t, "worse")
-			if after := w.decide(obs); w.given(after) > w.given(before) {
-				t.Fatalf("with %d of %d failures since the last look the weight becomes %s, with fewer only %s\n%s",
-					c.Errors, c.Requests, w.given(after), w.given(before), w.transcript.String())
+			if after := w.decide(obs); w.exposure(after, 2) > w.exposure(before, 2) {
+				t.Fatalf("with %d of %d failures since the last look comes %s, with fewer only %s\n%s", c.Errors, c.Requests, after, before, w.transcript.String())
 			}
 		}
 	})
-}
-
-// given is the share that the version of template 2 has by a decision.
-func (w *world) given(d shift.Decision) v1alpha1.Permille {
-	if w.records[d.Next.Stable] == 2 {
-		return v1alpha1.Whole
-	}
-	return d.Next.Weight
 }

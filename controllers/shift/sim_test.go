@@ -3,6 +3,7 @@ package shift_test
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -35,6 +36,9 @@ type world struct {
 	versions    map[string]*deployment
 	tables      map[string][]shift.Route
 	bare        map[string]bool
+	matched     map[string]string      // by table
+	mirrored    map[string]shift.Route // by table
+	sessions    *shift.Sessions        // as written last
 	subsets     []string
 	rule        bool
 
@@ -43,6 +47,8 @@ type world struct {
 	rps       int64
 	broken    map[int]bool // templates whose pods never become ready
 	bypass    bool
+	group     v1alpha1.Permille // how many of all requests match
+	tests     int64             // requests a second at the preview
 	intents   intents
 	requests  []shift.Request // beside those of the intents
 	verdicts  map[string]string
@@ -59,6 +65,8 @@ type world struct {
 	after func() // looks at the world after every single write
 	dieIn int    // dies once, after that many writes from here; 0 never
 	wrote int    // every write so far
+	turns []int  // the writes of passes that asked for another world than the pass before
+	wish  shift.Desired
 
 	room     int32     // for how many ready pods of versions in all; 0 for any
 	asked    int32     // the most pods that were asked for since there is a candidate
@@ -108,7 +116,7 @@ func newWorld(t failer) *world {
 		t: t, now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), template: 1, generation: 1,
 		templateRun: deployment{replicas: 3, ready: 3, template: 1}, uid: "first",
 		records: map[string]int{}, proven: map[string]bool{}, verdicts: map[string]string{}, restarts: map[string]string{}, versions: map[string]*deployment{},
-		tables: map[string][]shift.Route{}, bare: map[string]bool{},
+		tables: map[string][]shift.Route{}, bare: map[string]bool{}, matched: map[string]string{}, mirrored: map[string]shift.Route{}, group: 200,
 		evidence: true, errorRate: map[int]float64{}, rps: 100, broken: map[int]bool{}, historyLimit: 10,
 		noHost:   func(v1alpha1.Permille) float64 { return 0 },
 		measured: func(share v1alpha1.Permille) v1alpha1.Permille { return share },
@@ -155,7 +163,9 @@ func (w *world) observe() shift.Observation {
 	o.NextVersion = fmt.Sprintf("v%d", highest+1)
 	for _, name := range tableNames {
 		routes, ok := w.tables[name]
-		o.Tables = append(o.Tables, shift.Table{Name: name, Exists: ok || w.bare[name], Routes: slices.Clone(routes), Bare: w.bare[name]})
+		o.Tables = append(o.Tables, shift.Table{
+			Name: name, Exists: ok || w.bare[name], Routes: slices.Clone(routes), Bare: w.bare[name], Matched: w.matched[name], Mirrored: w.mirrored[name],
+		})
 	}
 	o.Evidence = w.sample()
 	o.Evidence.History, o.Checks = w.history, w.checks
@@ -190,6 +200,9 @@ func (w *world) sample() shift.Evidence {
 			share = r.Weight
 		}
 	}
+	if w.matched["mesh"] == w.state.Candidate && w.state.Candidate != "" {
+		share = max(share, w.group)
+	}
 	if w.bypass {
 		share = max(share, 100)
 	}
@@ -199,6 +212,15 @@ func (w *world) sample() shift.Evidence {
 	candidate := total * int64(w.measured(share)) / int64(v1alpha1.Whole)
 	s.Candidate = analysis.Counts{Requests: candidate, Errors: int64(float64(candidate) * w.errorRate[w.records[w.state.Candidate]])}
 	s.Stable = analysis.Counts{Requests: total - candidate, Errors: int64(float64(total-candidate) * w.errorRate[w.records[w.state.Stable]])}
+	copies := int64(0) // their answers are dropped: stable answers all the same
+	if m := w.mirrored["mesh"]; m.Version == w.state.Candidate {
+		copies = total * int64(m.Weight) / int64(v1alpha1.Whole)
+	}
+	if w.state.Exposure == v1alpha1.ExposurePreview {
+		copies = seconds * w.tests
+	}
+	s.Candidate.Requests += copies
+	s.Candidate.Errors += int64(float64(copies) * w.errorRate[w.records[w.state.Candidate]])
 	return shift.Evidence{Available: true, Sample: s}
 }
 
@@ -215,6 +237,8 @@ func (w *world) pass(crash int) {
 	}
 	w.checkEarned(d)
 	w.note(d)
+	turn := !reflect.DeepEqual(d.Desired, w.wish) || d.Next.Stage != w.state.Stage || d.Next.Rung != w.state.Rung
+	w.wish = d.Desired
 	for _, write := range append([]func(){func() { w.persist(d) }}, w.writes(d.Desired)...) {
 		if crash == 0 {
 			return
@@ -224,6 +248,9 @@ func (w *world) pass(crash int) {
 		w.checkMesh()
 		w.after()
 		w.wrote++
+		if turn {
+			w.turns = append(w.turns, w.wrote)
+		}
 		if w.dieIn--; w.dieIn == 0 {
 			return
 		}
@@ -232,7 +259,7 @@ func (w *world) pass(crash int) {
 }
 
 func (w *world) persist(d shift.Decision) {
-	if d.Next.Weight > w.state.Weight {
+	if d.Next.Weight > w.state.Weight || d.Next.Exposure != w.state.Exposure || d.Next.Rung != w.state.Rung {
 		w.raisedAt = w.now
 	}
 	w.state = d.Next
@@ -249,16 +276,15 @@ func (w *world) writes(d shift.Desired) []func() {
 	for _, name := range tableNames {
 		switch {
 		case d.Unroute:
-			add(func() { delete(w.tables, name); w.bare[name] = false })
+			add(func() { w.unroute(name); w.bare[name] = false })
 		case d.Bare:
-			add(func() { delete(w.tables, name); w.bare[name] = true })
+			add(func() { w.unroute(name); w.bare[name] = true })
 		case len(d.Routes) > 0:
 			add(func() {
 				if w.weights(name) != weightsOf(d.Routes) {
 					w.weighted = w.now
 				}
-				w.tables[name] = slices.Clone(d.Routes)
-				w.bare[name] = false
+				w.route(name, d)
 			})
 		}
 	}
@@ -310,6 +336,23 @@ func (w *world) writes(d shift.Desired) []func() {
 	return writes
 }
 
+func (w *world) unroute(table string) {
+	delete(w.tables, table)
+	delete(w.matched, table)
+	delete(w.mirrored, table)
+}
+
+func (w *world) route(table string, d shift.Desired) {
+	w.unroute(table)
+	w.tables[table], w.bare[table], w.sessions = slices.Clone(d.Routes), false, d.Sessions
+	if d.Match != nil {
+		w.matched[table] = d.Match.Version
+	}
+	if d.Mirror != nil {
+		w.mirrored[table] = *d.Mirror
+	}
+}
+
 func (w *world) scale(s shift.Scale) {
 	d, ok := w.versions[s.Version]
 	if !ok {
@@ -321,6 +364,11 @@ func (w *world) scale(s shift.Scale) {
 		w.versions[s.Version] = d
 	}
 	if s.Replicas < d.replicas {
+		for name := range w.tables {
+			if w.matched[name] == s.Version || w.mirrored[name].Version == s.Version {
+				w.t.Fatalf("%s is scaled from %d to %d while table %s matches or mirrors to it\n%s", s.Version, d.replicas, s.Replicas, name, w.transcript.String())
+			}
+		}
 		for name, routes := range w.tables {
 			for _, r := range routes {
 				wished := s.Version == w.state.Stable && s.Replicas == *w.spec.Replicas && w.state.Candidate == ""
@@ -369,6 +417,7 @@ func (w *world) checkMesh() {
 		if sum != v1alpha1.Whole {
 			w.t.Fatalf("W1: the weights of table %s sum to %s\n%s", name, sum, w.transcript.String())
 		}
+		w.checkShown(name)
 		if len(routes) == 1 && routes[0].Weight != v1alpha1.Whole {
 			w.t.Fatalf("W2: table %s has one destination with %s\n%s", name, routes[0].Weight, w.transcript.String())
 		}
@@ -378,49 +427,98 @@ func (w *world) checkMesh() {
 	}
 }
 
+// checkShown holds a match and a mirror to what holds for a weight.
+func (w *world) checkShown(table string) {
+	w.t.Helper()
+	for _, version := range []string{w.matched[table], w.mirrored[table].Version} {
+		switch {
+		case version == "":
+		case !slices.Contains(w.subsets, version):
+			w.t.Fatalf("R1: table %s shows %s, which has no subset (%v)\n%s", table, version, w.subsets, w.transcript.String())
+		case slices.ContainsFunc(w.state.Retiring, func(r v1alpha1.Retiring) bool { return r.Version == version && r.UnroutedSince != nil }):
+			w.t.Fatalf("table %s shows %s, which is on its way out\n%s", table, version, w.transcript.String())
+		}
+	}
+	if s := w.sessions; s != nil {
+		rising := len(slices.Compact(slices.Sorted(slices.Values(s.Given)))) == len(s.Given) && slices.IsSorted(s.Given)
+		if len(s.Given) == 0 || !rising {
+			w.t.Fatalf("cookies were given at %v; want weights that rise\n%s", s.Given, w.transcript.String())
+		}
+	}
+}
+
+// exposure orders decisions by how far they show the version of a template.
+func (w *world) exposure(d shift.Decision, template int) int {
+	switch {
+	case w.records[d.Next.Stable] == template:
+		return 1 << 20
+	case d.Next.Phase != v1alpha1.PhaseProgressing:
+		return int(d.Next.Weight) << 8
+	}
+	return int(d.Next.Weight)<<8 + int(d.Next.Rung)
+}
+
 // checkEarned refuses a raise without pods, hold or evidence behind it.
 func (w *world) checkEarned(d shift.Decision) {
 	w.t.Helper()
-	if d.Next.Weight <= w.state.Weight {
+	climbed := d.Next.Weight > w.state.Weight || d.Next.Exposure != "" && d.Next.Rung > w.state.Rung
+	if !climbed || d.Next.Phase != v1alpha1.PhaseProgressing {
 		return
 	}
+	to := fmt.Sprintf("%s raised to %s %s", d.Next.Candidate, d.Next.Weight, d.Next.Exposure)
 	c := w.versions[d.Next.Candidate]
 	if c == nil || c.ready == 0 {
-		w.t.Fatalf("R3: %s raised to %s without a ready pod\n%s", d.Next.Candidate, d.Next.Weight, w.transcript.String())
-	}
-	if need := w.needs(d.Next.Weight); c.ready < need {
-		w.t.Fatalf("%s raised to %s with %d of %d pods ready\n%s", d.Next.Candidate, d.Next.Weight, c.ready, need, w.transcript.String())
+		w.t.Fatalf("R3: %s without a ready pod\n%s", to, w.transcript.String())
 	}
 	if !slices.Contains(w.subsets, d.Next.Candidate) {
-		w.t.Fatalf("R1: %s raised to %s without a subset\n%s", d.Next.Candidate, d.Next.Weight, w.transcript.String())
+		w.t.Fatalf("R1: %s without a subset\n%s", to, w.transcript.String())
+	}
+	if need := w.needs(d.Next.Weight); c.ready < need {
+		w.t.Fatalf("%s with %d of %d pods ready\n%s", to, c.ready, need, w.transcript.String())
 	}
 	if w.state.Order != nil || slices.ContainsFunc(d.Actions, func(a v1alpha1.ActionRecord) bool {
 		return a.Action == v1alpha1.ActionPromote && a.Result == v1alpha1.ResultDone
 	}) {
 		return // a person has ordered it: nothing but pods and subset need be there
 	}
-	if !w.evidence {
-		w.t.Fatalf("%s raised to %s without evidence\n%s", d.Next.Candidate, d.Next.Weight, w.transcript.String())
+	unjudged := w.spec.SkipAnalysis || shift.Previewing(w.state)
+	if !w.evidence && !unjudged {
+		w.t.Fatalf("%s without evidence\n%s", to, w.transcript.String())
 	}
-	if w.spec.Paused {
-		w.t.Fatalf("%s raised to %s while paused\n%s", d.Next.Candidate, d.Next.Weight, w.transcript.String())
+	if w.spec.Paused || w.spec.Suspend {
+		w.t.Fatalf("%s while paused or suspended\n%s", to, w.transcript.String())
 	}
-	if w.state.Weight == 0 {
+	if !shift.Exposed(w.state) {
 		return
 	}
-	if held := w.now.Sub(w.raisedAt); held < w.spec.Hold.Duration {
-		w.t.Fatalf("%s raised to %s after %s of a hold of %s\n%s", d.Next.Candidate, d.Next.Weight, held, w.spec.Hold.Duration, w.transcript.String())
+	if held := w.now.Sub(w.raisedAt); held < w.hold() {
+		w.t.Fatalf("%s after %s of a hold of %s\n%s", to, held, w.hold(), w.transcript.String())
 	}
 	if n := d.Next.Gate.Candidate.Requests; n != 0 {
-		w.t.Fatalf("evidence of the weight before is kept: %d requests\n%s", n, w.transcript.String())
+		w.t.Fatalf("evidence of the rung before is kept: %d requests\n%s", n, w.transcript.String())
 	}
-	if n := w.state.Gate.Candidate.Requests; n < int64(*w.spec.MinRequests)-w.rps*10 {
-		w.t.Fatalf("%s raised to %s on %d requests\n%s", d.Next.Candidate, d.Next.Weight, n, w.transcript.String())
+	if n := w.state.Gate.Candidate.Requests; n < int64(*w.spec.MinRequests)-w.rps*10 && !unjudged {
+		w.t.Fatalf("%s on %d requests\n%s", to, n, w.transcript.String())
 	}
 }
 
+// hold is how long the candidate must stay where it stands.
+func (w *world) hold() time.Duration {
+	step, steps := shift.Step(w.spec, w.state)
+	i := step - 1 - (steps - len(w.spec.Steps)) // a strategy may open with a rung of its own
+	switch {
+	case w.spec.SkipAnalysis:
+		return 0
+	case i == -1 && w.spec.ABTest != nil && w.spec.ABTest.Duration != nil:
+		return w.spec.ABTest.Duration.Duration
+	case steps > 0 && i >= 0 && w.spec.Steps[i].Hold != nil:
+		return w.spec.Steps[i].Hold.Duration
+	}
+	return w.spec.Hold.Duration
+}
+
 func (w *world) note(d shift.Decision) {
-	if w.last.Next.Phase == d.Next.Phase && w.last.Next.Stage == d.Next.Stage && w.last.Next.Weight == d.Next.Weight && w.last.Reason == d.Reason {
+	if w.last.Next.Phase == d.Next.Phase && w.last.Next.Stage == d.Next.Stage && w.last.Next.Weight == d.Next.Weight && w.last.Next.Rung == d.Next.Rung && w.last.Reason == d.Reason {
 		return
 	}
 	fmt.Fprintf(&w.transcript, "%s %s\n", w.now.Format("04:05"), d)
@@ -461,7 +559,7 @@ func (w *world) idle() {
 	if err != nil {
 		w.t.Fatalf("deciding again: %v", err)
 	}
-	if diff := cmp.Diff(first.Desired, second.Desired); diff != "" && first.Next.Phase == second.Next.Phase && first.Next.Weight == second.Next.Weight && first.Next.Stage == second.Next.Stage {
+	if diff := cmp.Diff(first.Desired, second.Desired); diff != "" && first.Next.Phase == second.Next.Phase && first.Next.Weight == second.Next.Weight && first.Next.Stage == second.Next.Stage && first.Next.Rung == second.Next.Rung {
 		w.t.Fatalf("the same input twice asks for two worlds (-first +second):\n%s\n%s", diff, w.transcript.String())
 	}
 }
