@@ -139,8 +139,8 @@ type Session struct {
 
 // Preview is the address of each live version.
 type Preview struct {
-	// host is an external host that the candidate, or else the stable version, answers for at the gateways. It must be granted to the
-	// namespace as every other host.
+	// host is an external host that the candidate, or else the stable version, answers for at the gateways of hosts. It must be granted
+	// to the namespace as every other host.
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	// +optional

@@ -99,6 +99,8 @@ func (s *TrafficShiftSpec) validatePreview(path *field.Path) field.ErrorList {
 		return nil
 	case len(validation.IsDNS1123Subdomain(host)) > 0:
 		return field.ErrorList{field.Invalid(path, host, "must be the name of one host, such as preview.shop.example.com")}
+	case len(s.Hosts) == 0:
+		return field.ErrorList{field.Invalid(path, host, "needs spec.hosts: the preview is served by their gateways")}
 	case slices.Contains(s.Hosts, host):
 		return field.ErrorList{field.Invalid(path, host, "is one of spec.hosts, which users come to: choose another one for the preview")}
 	}
@@ -181,6 +183,9 @@ func (s Step) validate(gates []Gate, path *field.Path) field.ErrorList {
 	}
 	if s.Match != nil {
 		kinds = append(kinds, "match")
+		if len(s.Match) == 0 {
+			errs = append(errs, field.Required(path.Child("match"), "a rule such as {headers: {x-tester: {exact: \"yes\"}}}"))
+		}
 		errs = append(errs, validateMatch(s.Match, path.Child("match"))...)
 	}
 	if s.Mirror != "" {

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"slices"
+
 	networking "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -45,9 +47,17 @@ func (s Scope) MakeGateway() *networkingv1.Gateway {
 	gw.Spec.Selector = s.GatewaySelector
 	gw.Spec.Servers = []*networking.Server{{
 		Port:  &networking.Port{Number: 80, Name: "http", Protocol: "HTTP"},
-		Hosts: s.Entry.Hosts,
+		Hosts: s.Entry.served(),
 	}}
 	return gw
+}
+
+// served are the hosts that clients may ask a gateway for.
+func (e Entry) served() []string {
+	if e.Preview == "" {
+		return e.Hosts
+	}
+	return append(slices.Clone(e.Hosts), e.Preview)
 }
 
 // MakeService makes a Service for the pods of every version, from the container ports that are named for HTTP, or from the only

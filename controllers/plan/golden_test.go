@@ -33,6 +33,8 @@ type scenario struct {
 	Spec            v1alpha1.TrafficShiftSpec
 	Policy          *networking.TrafficPolicy
 	Records         map[string]recorded
+	Previews        []string
+	Shown           bool
 	Desired         shift.Desired
 }
 
@@ -95,8 +97,11 @@ func (s scenario) scope(t *testing.T) plan.Scope {
 	scope := plan.Scope{
 		Shift:    &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Name: s.Deployment.Name, Namespace: s.Deployment.Namespace}, Spec: spec},
 		Template: &s.Deployment, Service: &s.Service, Host: s.Host, Policy: s.Policy, GatewaySelector: s.GatewaySelector,
-		Records: map[string]*appsv1.ControllerRevision{},
-		Entry:   plan.Entry{Hosts: spec.Hosts, Gateways: plan.QualifiedGateways(s.Deployment.Namespace, spec.Gateways)},
+		Records: map[string]*appsv1.ControllerRevision{}, Previews: s.Previews, Shown: s.Shown,
+		Entry: plan.Entry{Hosts: spec.Hosts, Gateways: plan.QualifiedGateways(s.Deployment.Namespace, spec.Gateways)},
+	}
+	if spec.Preview != nil {
+		scope.Entry.Preview = spec.Preview.Host
 	}
 	for version, r := range s.Records {
 		template := s.Deployment.Spec.Template.DeepCopy()

@@ -53,7 +53,7 @@ type Step struct {
 // waits for the other. A group is begun only when every step of the one before has succeeded.
 //
 // The order is: routes, then what new versions need (records, Deployments, Service, Gateway, subsets), then what old versions no
-// longer need. It holds the mesh's rule R1 both ways, because a route never names a subset that was not read back from the
+// longer need, then what no user waits for. It holds the mesh's rule R1 both ways, because a route never names a subset that was not read back from the
 // cluster, and a subset never goes while a route that was read back names it (controllers/shift sees to both).
 type Plan []Group
 
@@ -80,6 +80,9 @@ type Scope struct {
 	// nobody asks for any more is to go.
 	Entry Entry
 	Leave bool
+	// Previews are the versions that have a Service of their own; Shown is whether there is a VirtualService for the preview's host.
+	Previews []string
+	Shown    bool
 	// Host is the Service's fully qualified name (rule V1). Short names resolve against the VirtualService's namespace.
 	Host string
 	// Policy is the DestinationRule's trafficPolicy: the user's own, or one carried over from a rule that ours hides.
@@ -94,6 +97,8 @@ type Scope struct {
 type Entry struct {
 	// Hosts are the external hosts, Gateways what serves them, each with its namespace; none makes one.
 	Hosts, Gateways []string
+	// Preview is a host of the version that is being tried, at the same gateways.
+	Preview string
 	// Port is the Service's port that serves them; 0 takes the one named http, or else the first.
 	Port int32
 }
@@ -117,6 +122,7 @@ func For(s Scope, d shift.Desired) (Plan, error) {
 		{"undo", undo},
 		{"template", s.template(d)},
 		{"history", s.prune(d)},
+		{"previews", s.previews(d)},
 		{"release", s.release(d)},
 	}
 	plan := make(Plan, 0, len(groups))

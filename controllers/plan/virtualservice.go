@@ -119,6 +119,7 @@ func (s Scope) unroute() []Step {
 	hosts.ObjectMeta = s.disowned(hosts.Name)
 	steps = append(steps, Step{Disown, hosts})
 	if len(s.Entry.Gateways) == 0 {
+		s.Entry.Preview = "" // which nobody answers for any more
 		gateway := s.MakeGateway()
 		gateway.ObjectMeta = s.disowned(gateway.Name)
 		steps = append(steps, Step{Disown, gateway})

@@ -20,6 +20,7 @@ func (p *pass) desired() Desired {
 	if d.Mesh {
 		d.Subsets = p.subsets()
 		d.Routes = p.routes()
+		d.Preview = p.preview()
 		if len(d.Routes) > 0 {
 			d.Match, d.Mirror, d.Sessions = p.match(), p.mirror(), p.sessions()
 		}

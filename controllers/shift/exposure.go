@@ -43,7 +43,15 @@ func (p *pass) sessions() *Sessions {
 	if len(s.Given) == 0 {
 		return nil
 	}
-	return &Sessions{Epoch: s.Epoch, Given: s.Given}
+	return &Sessions{Stable: p.next.Stable, Candidate: p.next.Candidate, Epoch: s.Epoch, Given: s.Given}
+}
+
+// preview is the version that a preview shows. Its subset was read back, so its Service, which was made with it, is there as well.
+func (p *pass) preview() string {
+	if c := p.next.Candidate; p.next.Phase == v1alpha1.PhaseProgressing && p.exposed() && p.subsetted(c) {
+		return c
+	}
+	return p.next.Stable
 }
 
 // noteSessions keeps the weights that cookies were given at. A weight that was lowered, by whomever, begins a new epoch; so does the first

@@ -49,7 +49,7 @@ func (r *Reconciler) claimingVirtualServices(ctx context.Context, w *world) ([]s
 	}
 	var claims []string
 	for _, vs := range list.Items {
-		byName := vs.Name == w.shift.Name || vs.Name == plan.HostsName(w.shift.Name) && len(w.spec.Hosts) > 0
+		byName := vs.Name == w.shift.Name || vs.Name == plan.HostsName(w.shift.Name) && len(w.spec.Hosts) > 0 || vs.Name == plan.PreviewName(w.shift.Name) && len(w.previewHost()) > 0
 		if w.ours(vs) || vs.Namespace == w.shift.Namespace && byName {
 			continue // ours, or reported by its name already
 		}
@@ -57,7 +57,7 @@ func (r *Reconciler) claimingVirtualServices(ctx context.Context, w *world) ([]s
 		mesh := len(bound) == 0 || slices.Contains(vs.Spec.GetGateways(), "mesh")
 		for _, host := range vs.Spec.GetHosts() {
 			inMesh := mesh && r.fullName(host, vs.Namespace) == w.scope.Host
-			atGateway := slices.Contains(w.spec.Hosts, host) && slices.ContainsFunc(bound, func(g string) bool { return slices.Contains(gateways, g) })
+			atGateway := slices.Contains(slices.Concat(w.spec.Hosts, w.previewHost()), host) && slices.ContainsFunc(bound, func(g string) bool { return slices.Contains(gateways, g) })
 			if inMesh || atGateway {
 				claims = append(claims, fmt.Sprintf("VirtualService %s/%s (host %s)", vs.Namespace, vs.Name, host))
 			}

@@ -34,11 +34,12 @@ type world struct {
 
 	deployments map[string]*appsv1.Deployment // every one of the namespace, by name
 	records     map[string]*appsv1.ControllerRevision
-	services    []corev1.Service // those that select the pods
-	picked      *corev1.Service  // the one of them that carries the traffic, or the one to be made; nil where that cannot be told
-	namesake    *corev1.Service  // one that has the name of the one to be made, and does not select the pods
-	established string           // the name of the one that our DestinationRule is for, once there is one
-	invalid     field.ErrorList  // what of the spec cannot be read; its defaults stand in its place
+	services    []corev1.Service           // those that select the pods
+	picked      *corev1.Service            // the one of them that carries the traffic, or the one to be made; nil where that cannot be told
+	previews    map[string]*corev1.Service // those that have the name of a version's own, by version
+	namesake    *corev1.Service            // one that has the name of the one to be made, and does not select the pods
+	established string                     // the name of the one that our DestinationRule is for, once there is one
+	invalid     field.ErrorList            // what of the spec cannot be read; its defaults stand in its place
 	tables      map[string]*networkingv1.VirtualService
 	rule        *networkingv1.DestinationRule
 	gateway     *networkingv1.Gateway
@@ -49,7 +50,7 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 	w := &world{shift: ts, spec: *ts.Spec.DeepCopy()}
 	w.spec.Default()
 	w.spec.Paused = paused(ts)
-	w.invalid = w.spec.Validate(field.NewPath("spec"))
+	w.invalid = append(w.spec.Validate(field.NewPath("spec")), plan.CheckMatches(&w.spec, field.NewPath("spec"))...)
 	mend(&w.spec, w.invalid)
 	for _, read := range []func(context.Context, *world) error{
 		r.readDeployments, r.readRecords, r.readPods, r.readMesh, r.readService,
@@ -118,6 +119,16 @@ func mend(spec *v1alpha1.TrafficShiftSpec, errs field.ErrorList) {
 			spec.Drain = nil
 		case name == "deadline":
 			spec.Deadline = nil
+		case name == "strategy":
+			spec.Strategy = ""
+		case name == "session":
+			spec.Session = nil
+		case name == "preview":
+			spec.Preview = &v1alpha1.Preview{} // the versions keep their Services
+		case strings.HasPrefix(err.Field, "spec.abTest.duration"):
+			spec.ABTest.Duration = nil
+		case strings.HasPrefix(err.Field, "spec.abTest.conclude"):
+			spec.ABTest.Conclude = ""
 		}
 	}
 	spec.Default()
@@ -240,7 +251,7 @@ func (w *world) matchTemplate() error {
 	return nil
 }
 
-// nextVersion is the first name that was never used and that no other owner's Deployment has.
+// nextVersion is the first name that was never used and that no other owner's Deployment has, nor a Service where it is to have one.
 func (w *world) nextVersion() string {
 	n := w.shift.Status.State.LastVersion
 	for _, v := range w.observation.Versions {
@@ -249,7 +260,7 @@ func (w *world) nextVersion() string {
 	for {
 		n++
 		name := fmt.Sprintf("v%d", n)
-		if _, taken := w.deployments[plan.VersionName(w.shift.Name, name)]; !taken {
+		if _, taken := w.deployments[plan.VersionName(w.shift.Name, name)]; !taken && !w.previewTaken(name) {
 			return name
 		}
 	}
@@ -309,7 +320,7 @@ func trouble(pod *corev1.Pod) (restarts int32, waiting string) {
 // readMesh reads the objects of our names. Whether they are ours is for those to ask who use them.
 func (r *Reconciler) readMesh(ctx context.Context, w *world) error {
 	w.tables = map[string]*networkingv1.VirtualService{}
-	for _, name := range []string{w.shift.Name, plan.HostsName(w.shift.Name)} {
+	for _, name := range []string{w.shift.Name, plan.HostsName(w.shift.Name), plan.PreviewName(w.shift.Name)} {
 		vs := &networkingv1.VirtualService{}
 		if found, err := r.read(ctx, w.shift.Namespace, name, vs); err != nil {
 			return err
@@ -363,6 +374,9 @@ func (w *world) live(o plan.Object) client.Object {
 			if w.services[i].Name == o.GetName() {
 				live = &w.services[i]
 			}
+		}
+		if version, ok := w.versionOf(o.GetName()); ok && w.previews[version] != nil {
+			live = w.previews[version]
 		}
 	case *networkingv1.VirtualService:
 		if vs, ok := w.tables[o.GetName()]; ok {

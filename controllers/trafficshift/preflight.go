@@ -152,6 +152,12 @@ func (w *world) checkNames() []shift.Problem {
 			taken("VirtualService", name)
 		}
 	}
+	if vs, ok := w.tables[plan.PreviewName(w.shift.Name)]; ok && !w.ours(vs) && len(w.previewHost()) > 0 {
+		taken("VirtualService", vs.Name)
+	}
+	for _, name := range w.previewsTaken() {
+		taken("Service", name)
+	}
 	if w.namesake != nil && len(w.services) == 0 && w.established == "" {
 		taken("Service", w.namesake.Name)
 	}
@@ -193,7 +199,7 @@ func (r *Reconciler) checkGrants(ctx context.Context, w *world) ([]shift.Problem
 	hosts := granted(ns, v1alpha1.AnnotationAllowedHosts, r.Config.AllowedHosts)
 	gateways := granted(ns, v1alpha1.AnnotationAllowedGateways, r.Config.AllowedGateways)
 	var problems []shift.Problem
-	for _, host := range w.spec.Hosts {
+	for _, host := range slices.Concat(w.spec.Hosts, w.previewHost()) {
 		if !slices.ContainsFunc(hosts, func(g string) bool { return grants(g, host) }) {
 			problems = append(problems, problem(v1alpha1.ReasonHostNotAllowed, "host %q is not granted to namespace %s; its administrator grants it with the annotation %s on the Namespace (granted now: %s)",
 				host, w.shift.Namespace, v1alpha1.AnnotationAllowedHosts, list(hosts)))

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -57,7 +58,7 @@ func TestTheAPIServerRefusesMistakes(t *testing.T) {
 		"GatewayWithTwoSlashes":  {"gateways: [a/b/c]\nhosts: [shop.example.com]", "gateways"},
 		"HostTwice":              {"hosts: [a.example.com, a.example.com]", "hosts"},
 		"EmptyHost":              {`hosts: [""]`, "hosts"},
-		"OtherStrategy":          {"strategy: blue-green", "strategy"},
+		"OtherStrategy":          {"strategy: rolling", "strategy"},
 		"ErrorRateInWords":       {"maxErrorRate: lots", "maxErrorRate"},
 		"ErrorRateAbove100":      {`maxErrorRate: "101%"`, "maxErrorRate"},
 		"FineErrorRate":          {`maxErrorRate: "0.125%"`, ""},
@@ -83,6 +84,82 @@ func TestTheAPIServerRefusesMistakes(t *testing.T) {
 				t.Errorf("refused: %v", err)
 			case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
 				t.Errorf("error %v; want a refusal that says %q", err, tc.want)
+			}
+		})
+	}
+}
+
+// What each strategy takes, and what shows a candidate to whom: what the types' own rules refuse, the API server refuses as well, where
+// CEL can see it, and what it accepts they accept.
+func TestTheAPIServerRefusesMistakesInStrategies(t *testing.T) {
+	api, ns := testenv.Namespace(t)
+	const group = "abTest: {match: [{headers: {x-group: {exact: b}}}]}"
+	steps := func(s string) string { return "steps: [" + s + ", {weight: 100}]" }
+	session := func(s string) string { return "session: {" + s + "}" }
+	tests := map[string]struct{ spec, want string }{
+		"BlueGreen":             {"strategy: blue-green", ""},
+		"BlueGreenMirror":       {"strategy: blue-green\n" + steps("{mirror: 10%}"), ""},
+		"BlueGreenWeight":       {"strategy: blue-green\n" + steps("{weight: 10}"), "its steps are mirrors"},
+		"BlueGreenAuto":         {"strategy: blue-green\npacing: auto", "leave out pacing"},
+		"ABTest":                {"strategy: ab-test\n" + group, ""},
+		"ABTestDecide":          {"strategy: ab-test\nabTest: {match: [{uri: {prefix: /b}}], conclude: decide, duration: 1h}", ""},
+		"ABTestWithoutGroup":    {"strategy: ab-test", "needs to know its group"},
+		"ABTestWithoutRules":    {"strategy: ab-test\nabTest: {match: []}", "abTest.match"},
+		"ABTestSteps":           {"strategy: ab-test\n" + group + "\n" + steps("{weight: 5}"), "leave out steps"},
+		"ABTestRuleInWords":     {"strategy: ab-test\nabTest: {match: [x-group]}", "abTest.match[0]"},
+		"ABTestConclude":        {"strategy: ab-test\nabTest: {match: [{uri: {prefix: /b}}], conclude: win}", "conclude"},
+		"GroupOfACanary":        {group, "abTest is for strategy ab-test"},
+		"AllKinds":              {steps("{match: [{headers: {x-tester: {}}}]}, {mirror: 12.5%}, {weight: 5}"), ""},
+		"NoKind":                {steps("{hold: 1m}"), "exactly one of weight, match and mirror"},
+		"TwoKinds":              {steps(`{weight: 5, mirror: "5"}`), "exactly one of weight, match and mirror"},
+		"NoRules":               {steps("{match: []}"), "steps[0].match"},
+		"MirrorNothing":         {steps(`{mirror: "0"}`), "a mirror must be above 0%"},
+		"MirrorTooFine":         {steps(`{mirror: "0.25"}`), "mirror"},
+		"MirrorInWords":         {steps("{mirror: all}"), "mirror"},
+		"LastStepMirrors":       {"steps: [{weight: 5}, {mirror: 100%}]", "the last step must be 100"},
+		"StepHold":              {steps("{weight: 5, hold: soon}"), "hold"},
+		"StepReplicas":          {steps("{weight: 5, replicas: 0}"), "replicas"},
+		"StepGate":              {"gates: [{name: g, manual: {}}]\n" + steps("{weight: 5, gates: [g]}"), ""},
+		"StepGateOfNobody":      {"gates: [{name: g, manual: {}}]\n" + steps("{weight: 5, gates: [h]}"), "names a gate that is none of gates"},
+		"StepGateWithoutGates":  {steps("{weight: 5, gates: [h]}"), "names a gate that is none of gates"},
+		"Pause":                 {steps("{weight: 5, pause: {}}, {weight: 10, pause: {timeout: 1h, onTimeout: abort}}"), ""},
+		"PauseWithoutTime":      {steps("{weight: 5, pause: {timeout: 0s}}"), "a timeout must be more than 0s"},
+		"PauseEnd":              {steps("{weight: 5, pause: {onTimeout: ask}}"), "onTimeout"},
+		"Session":               {session(""), ""},
+		"SessionOfItsOwn":       {session(`cookie: __Host-shop, maxAge: 90s, attributes: "Path=/; Secure"`), ""},
+		"CookieWithABlank":      {session(`cookie: "my cookie"`), "cookie"},
+		"CookieWithAnEqualSign": {session(`cookie: "a=b"`), "cookie"},
+		"CookieWithAVariable":   {session(`cookie: "a%b"`), "cookie"},
+		"NoAge":                 {session("maxAge: 0s"), "at least 1s"},
+		"AgeInAttributes":       {session(`attributes: "Path=/; max-age=5"`), "leave out Max-Age and Expires"},
+		"ExpiryInAttributes":    {session(`attributes: "Expires=Wed, 21 Oct 2026 07:28:00 GMT"`), "leave out Max-Age and Expires"},
+		"VariableInAttributes":  {session(`attributes: "Path=/%REQ(x)%"`), "attributes"},
+		"LineInAttributes":      {session(`attributes: "Path=/\nx: y"`), "attributes"},
+		"Preview":               {"preview: {}", ""},
+		"PreviewHost":           {"hosts: [shop.example.com]\npreview: {host: preview.example.com}", ""},
+		"PreviewHostAlone":      {"preview: {host: preview.example.com}", "preview.host needs hosts"},
+		"PreviewHostOfUsers":    {"hosts: [shop.example.com]\npreview: {host: shop.example.com}", "choose another one"},
+		"PreviewHosts":          {"hosts: [shop.example.com]\npreview: {host: '*.example.com'}", "preview.host"},
+		"AttachedSession":       {"routing: {virtualService: {name: mine}}\n" + session(""), "attaches to routes of yours"},
+		"AttachedMirror":        {"routing: {virtualService: {name: mine}}\n" + steps("{mirror: 5%}"), "attaches to routes of yours"},
+		"AttachedTest":          {"routing: {virtualService: {name: mine}}\nstrategy: ab-test\n" + group, "attaches to routes of yours"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			u := shiftOf(t, ns, "strategies-"+strings.ToLower(name), tc.spec)
+			err := api.Create(t.Context(), u)
+			switch {
+			case tc.want == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+				t.Errorf("error %v; want a refusal that says %q", err, tc.want)
+			}
+			var spec v1alpha1.TrafficShiftSpec
+			if body, ok := u.Object["spec"]; ok && runtime.DefaultUnstructuredConverter.FromUnstructured(body.(map[string]any), &spec) == nil {
+				spec.Default()
+				if errs := spec.Validate(nil); (len(errs) == 0) != (tc.want == "") {
+					t.Errorf("Validate does not agree: %v", errs)
+				}
 			}
 		})
 	}

@@ -30,7 +30,11 @@ func (r *Reconciler) readService(ctx context.Context, w *world) error {
 	if err := r.Client.List(ctx, &list, client.InNamespace(w.shift.Namespace)); err != nil {
 		return fmt.Errorf("listing Services: %w", err)
 	}
+	w.previews = map[string]*corev1.Service{}
 	for i := range list.Items {
+		if version, ok := w.versionOf(list.Items[i].Name); ok {
+			w.previews[version] = &list.Items[i]
+		}
 		switch s := &list.Items[i]; {
 		case selects(s, w.scope.Template):
 			w.services = append(w.services, *s)
@@ -46,6 +50,7 @@ func (r *Reconciler) readService(ctx context.Context, w *world) error {
 	} else if w.picked != nil {
 		w.use(w.picked, (len(w.services) == 0 || w.ours(w.picked)) && w.namesake == nil)
 	}
+	w.readPreviews()
 	if w.scope.Service != nil {
 		w.scope.Host = r.fullName(w.scope.Service.Name, w.shift.Namespace)
 	}
@@ -127,6 +132,9 @@ func (w *world) entry(problems []shift.Problem) (entry plan.Entry, leave bool) {
 	})
 	busy := state.Candidate != "" || len(state.Retiring) > 0
 	asked := plan.Entry{Hosts: w.spec.Hosts, Gateways: plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways), Port: live.Port}
+	if w.spec.Preview != nil {
+		asked.Preview = w.spec.Preview.Host
+	}
 	switch {
 	case w.scope.Template == nil:
 		return plan.Entry{}, false
@@ -150,6 +158,9 @@ func (w *world) liveEntry() plan.Entry {
 		for _, d := range route.GetRoute() {
 			e.Port = int32(d.GetDestination().GetPort().GetNumber())
 		}
+	}
+	if shown, ok := w.tables[plan.PreviewName(w.shift.Name)]; ok && w.ours(shown) && len(shown.Spec.GetHosts()) > 0 {
+		e.Preview = shown.Spec.GetHosts()[0]
 	}
 	return e
 }

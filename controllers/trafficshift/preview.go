@@ -1,0 +1,45 @@
+package trafficshift
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/sluice-dev/sluice/controllers/plan"
+)
+
+// readPreviews says which versions have an address of their own.
+func (w *world) readPreviews() {
+	for _, version := range slices.Sorted(maps.Keys(w.previews)) {
+		if w.ours(w.previews[version]) {
+			w.scope.Previews = append(w.scope.Previews, version)
+		}
+	}
+	vs, ok := w.tables[plan.PreviewName(w.shift.Name)]
+	w.scope.Shown = ok && w.ours(vs)
+}
+
+// previewTaken reports whether somebody else's Service has the name that a version's own is to have.
+func (w *world) previewTaken(version string) bool {
+	s, there := w.previews[version]
+	return there && !w.ours(s) && plan.Previewed(w.spec)
+}
+
+// previewsTaken are the versions in use that cannot have an address because somebody else's Service has its name.
+func (w *world) previewsTaken() []string {
+	state := w.shift.Status.State
+	var taken []string
+	for _, version := range slices.Compact([]string{state.Stable, state.Candidate}) {
+		if w.previewTaken(version) {
+			taken = append(taken, plan.VersionName(w.shift.Name, version))
+		}
+	}
+	return taken
+}
+
+// previewHost is the host that is asked for the version that is being tried.
+func (w *world) previewHost() []string {
+	if p := w.spec.Preview; p != nil && p.Host != "" {
+		return []string{p.Host}
+	}
+	return nil
+}
