@@ -156,15 +156,19 @@ func (p *pass) askPause() answer {
 	case v1alpha1.PhaseRollingBack:
 		return done("%s goes back to 0%% all the same; after that nothing starts", p.next.Candidate)
 	case v1alpha1.PhaseProgressing:
-		if p.next.Weight < v1alpha1.Whole {
+		if o := p.next.Order; o != nil && p.next.Weight < v1alpha1.Whole {
 			p.next.Order = nil
+			return done("%s stays at %s, and what %s had ordered is off; it is still taken back if it is bad", p.next.Candidate, p.place(), o.By)
 		}
-		return done("%s stays at %s, whatever was ordered before; it is still taken back if it is bad", p.next.Candidate, p.place())
+		return done("%s stays at %s; it is still taken back if it is bad", p.next.Candidate, p.place())
 	}
 	return done("a new template waits to start")
 }
 
 func (p *pass) askResume() answer {
+	if !slices.ContainsFunc(p.next.Answered, func(a v1alpha1.Answered) bool { return a.Action == v1alpha1.ActionPause }) {
+		return done("it was not paused")
+	}
 	if p.next.Phase == v1alpha1.PhaseProgressing {
 		return done("%s goes on from %s", p.next.Candidate, p.place())
 	}
@@ -176,7 +180,7 @@ func (p *pass) askAbort(a asked) answer {
 		return no
 	}
 	p.abort = a
-	return done("%s goes back from %s to 0%% and is refused", a.Version, p.place())
+	return done("%s is taken back from %s, and refused", a.Version, p.place())
 }
 
 // askRetry forgets that a version was refused: rest then finds a template that it has to release.

@@ -67,6 +67,32 @@ func TestADeathAfterAnyWriteChangesNothing(t *testing.T) {
 			w.intents.Abort = "v2"
 			w.run(300, w.at(v1alpha1.PhaseFailed))
 		},
+		"Promote all": func(w *world) {
+			w.run(100, w.at(v1alpha1.PhaseStable))
+			w.release(2)
+			w.run(300, w.atWeight(50))
+			w.requests = []shift.Request{{Action: v1alpha1.ActionPromote, Source: v1alpha1.SourceField, Value: "v2/all"}}
+			w.run(300, w.stableIs("v2"))
+		},
+		"Promote by one step, paused": func(w *world) {
+			w.run(100, w.at(v1alpha1.PhaseStable))
+			w.release(2)
+			w.run(300, w.atWeight(50))
+			w.spec.Paused = true
+			w.requests = []shift.Request{{Action: v1alpha1.ActionPromote, Source: v1alpha1.SourceField, Value: "v2"}}
+			w.run(300, w.atWeight(500))
+			w.wait(20)
+		},
+		"Undo and restart": func(w *world) {
+			w.spec.Steps, w.spec.Hold.Duration, w.spec.Bake.Duration, w.rps = w.spec.Steps[2:], 0, 0, 1000
+			w.run(100, w.at(v1alpha1.PhaseStable))
+			w.release(2)
+			w.run(300, w.stableIs("v2"))
+			w.requests = []shift.Request{{Action: v1alpha1.ActionUndo, Source: v1alpha1.SourceField, Value: "previous"}}
+			w.run(300, w.stableIs("v1"))
+			w.requests = append(w.requests, shift.Request{Action: v1alpha1.ActionRestart, Source: v1alpha1.SourceField, Value: "v1"})
+			w.run(300, func() bool { return w.restarts["v1"] != "" && w.state.Restart == nil })
+		},
 		"Supersede": func(w *world) {
 			w.run(100, w.at(v1alpha1.PhaseStable))
 			w.release(2)

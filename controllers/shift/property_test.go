@@ -77,6 +77,16 @@ func disturb(t *rapid.T, w *world) {
 		}
 	case 15:
 		w.historyLimit = rapid.IntRange(0, 2).Draw(t, "history")
+	case 25:
+		version := rapid.SampledFrom([]string{w.state.Candidate, w.state.Stable, "v1", "v2"}).Draw(t, "version")
+		action := rapid.SampledFrom([]v1alpha1.Action{v1alpha1.ActionPromote, v1alpha1.ActionPromote, v1alpha1.ActionUndo, v1alpha1.ActionRestart}).Draw(t, "action")
+		how := ""
+		if action == v1alpha1.ActionPromote {
+			how = rapid.SampledFrom([]string{"", "/all", "/skip-gates", "@5"}).Draw(t, "how far")
+		}
+		w.requests = []shift.Request{{Action: action, Source: v1alpha1.SourceField, Value: version + how}}
+	case 26:
+		w.requests = nil
 	case 16:
 		w.intents.Retry = w.state.Rejected
 	case 17:
