@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -121,9 +122,8 @@ func (w Writer) Hold(ctx context.Context, fields *unstructured.Unstructured, liv
 	return true, nil
 }
 
-// PutBack writes spec.template of an object that somebody else owns. It is a plain patch from what was read, and no apply: Sluice keeps no
-// opinion on the field, and the owner's next write meets no conflict but that of having been overtaken. A live object that was changed since
-// is a conflict.
+// PutBack writes spec.template of an object that somebody else owns, as it is, where live has another. It keeps no field of it: the owner's
+// next apply meets no conflict. A live object that was changed since is one.
 func (w Writer) PutBack(ctx context.Context, fields *unstructured.Unstructured, live client.Object) (bool, error) {
 	was, err := toUnstructured(live)
 	if err != nil {
@@ -139,10 +139,21 @@ func (w Writer) PutBack(ctx context.Context, fields *unstructured.Unstructured, 
 		return false, err
 	}
 	patch := client.MergeFromWithOptions(was, client.MergeFromWithOptimisticLock{})
-	if err := w.Client.Patch(ctx, want, patch, w.Manager+"-undo"); err != nil {
+	manager := w.Manager + "-undo"
+	if err := w.Client.Patch(ctx, want, patch, manager); err != nil {
 		return false, fmt.Errorf("putting the template of %s %s/%s back: %w", fields.GetKind(), fields.GetNamespace(), fields.GetName(), err)
 	}
-	return true, nil
+	return true, w.forget(ctx, want, string(manager))
+}
+
+// forget gives up the fields of a manager that is not an applier's, and leaves their values standing.
+func (w Writer) forget(ctx context.Context, u *unstructured.Unstructured, manager string) error {
+	was := u.DeepCopy()
+	u.SetManagedFields(slices.DeleteFunc(u.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool { return e.Manager == manager }))
+	if err := w.Client.Patch(ctx, u, client.MergeFromWithOptions(was, client.MergeFromWithOptimisticLock{}), w.Manager); err != nil {
+		return fmt.Errorf("giving up the fields of %s %s/%s: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)
+	}
+	return nil
 }
 
 // HandOver gives up every field of ours on an object and leaves the values of fields standing. A field whose last applier lets go

@@ -367,6 +367,80 @@ func owned(f *fixture, replicas int64) *unstructured.Unstructured {
 	return u
 }
 
+// A template is put back as it was, what was added since taken out; and then it is its owner's as if nothing had been.
+func TestPutBackWritesTheTemplateAndKeepsNoField(t *testing.T) {
+	f := setUp(t)
+	live, recorded := f.owner, f.owner.Spec.Template.DeepCopy()
+	live.Spec.Template.Spec.Containers[0].Image = "micro-api:1.3"
+	live.Spec.Template.Annotations = map[string]string{"added": "since"}
+	live.Spec.Template.Spec.Containers[0].Env = append(live.Spec.Template.Spec.Containers[0].Env, corev1.EnvVar{Name: "ADDED", Value: "since"})
+	f.as("kubectl", live)
+	template, err := runtime.DefaultUnstructuredConverter.ToUnstructured(recorded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "spec": map[string]any{"template": template}}}
+	fields.SetNamespace(f.ns)
+	fields.SetName(live.Name)
+
+	stale := live.DeepCopy()
+	stale.ResourceVersion = "1"
+	if _, err := f.PutBack(t.Context(), fields, stale); !apierrors.IsConflict(err) {
+		t.Errorf("a stale decision is answered with %v; want a conflict", err)
+	}
+	if wrote, err := f.PutBack(t.Context(), fields, live); err != nil || !wrote {
+		t.Fatalf("wrote %t, %v", wrote, err)
+	}
+	got := &appsv1.Deployment{}
+	if err := f.Client.Get(t.Context(), client.ObjectKeyFromObject(live), got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(*recorded, got.Spec.Template); diff != "" {
+		t.Errorf("the template (-want +got):\n%s", diff)
+	}
+	if got.Spec.Replicas == nil || *got.Spec.Replicas != 3 {
+		t.Errorf("replicas %v; want them left alone", got.Spec.Replicas)
+	}
+	for _, e := range got.ManagedFields {
+		if strings.HasPrefix(e.Manager, "sluice") {
+			t.Errorf("%s keeps fields: %s", e.Manager, e.FieldsV1)
+		}
+	}
+	if wrote, err := f.PutBack(t.Context(), fields, got); err != nil || wrote {
+		t.Errorf("the same again: wrote %t, %v", wrote, err)
+	}
+	again := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "apps/v1", "kind": "Deployment",
+		"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"containers": []any{map[string]any{"name": "app", "image": "micro-api:1.4"}}}}},
+	}}
+	again.SetNamespace(f.ns)
+	again.SetName(live.Name)
+	if err := f.Client.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(again), client.FieldOwner("git")); err != nil && strings.Contains(err.Error(), "sluice") {
+		t.Errorf("the next apply meets a conflict with Sluice: %v", err)
+	}
+}
+
+func TestTheManagerOfAField(t *testing.T) {
+	f := setUp(t)
+	f.owner.Annotations = map[string]string{"sluice.dev/promote": "v2"}
+	f.as("kubectl-annotate", f.owner)
+	for want, path := range map[string][]string{
+		"kubectl-annotate": {"metadata", "annotations", "sluice.dev/promote"}, "kubectl-create": {"spec", "replicas"}, "": {"spec", "paused"},
+	} {
+		if got := apply.ManagerOf(f.owner, path...); got != want {
+			t.Errorf("%v is %q's; want %q", path, got, want)
+		}
+	}
+}
+
+// as updates an object as a manager does.
+func (f *fixture) as(manager string, o client.Object) {
+	f.Helper()
+	if err := f.Client.Update(f.Context(), o, client.FieldOwner(manager)); err != nil {
+		f.Fatal(err)
+	}
+}
+
 func TestErrorsNameTheObject(t *testing.T) {
 	f := setUp(t)
 	vs := f.objects()["VirtualService"]

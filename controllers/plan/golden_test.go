@@ -35,6 +35,7 @@ type scenario struct {
 	Records         map[string]recorded
 	Previews        []string
 	Shown           bool
+	Restarted       map[string]string
 	Desired         shift.Desired
 }
 
@@ -97,7 +98,7 @@ func (s scenario) scope(t *testing.T) plan.Scope {
 	scope := plan.Scope{
 		Shift:    &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Name: s.Deployment.Name, Namespace: s.Deployment.Namespace}, Spec: spec},
 		Template: &s.Deployment, Service: &s.Service, Host: s.Host, Policy: s.Policy, GatewaySelector: s.GatewaySelector,
-		Records: map[string]*appsv1.ControllerRevision{}, Previews: s.Previews, Shown: s.Shown,
+		Restarted: s.Restarted, Records: map[string]*appsv1.ControllerRevision{}, Previews: s.Previews, Shown: s.Shown,
 		Entry: plan.Entry{Hosts: spec.Hosts, Gateways: plan.QualifiedGateways(s.Deployment.Namespace, spec.Gateways)},
 	}
 	if spec.Preview != nil {
