@@ -97,8 +97,11 @@ func TestKubia(t *testing.T) {
 	set("kubia:v4")
 	await(t, s, name, "to promote v4", scene.Stable("v4"))
 
-	// Undo to an earlier revision is a change of the template like any other: it *is* the recorded version, and it is gated.
-	set("kubia:v2")
+	// Undo to an earlier revision puts the recorded template back: it *is* that version, and it is gated.
+	users.Mark("kubia:v2")
+	if err := s.Annotate(t.Context(), shiftOf(name), map[string]string{v1alpha1.AnnotationUndo: "v1"}); err != nil {
+		t.Fatal(err)
+	}
 	ts = await(t, s, name, "to go back to the first template, gated", scene.Stable("v1"))
 	if got := ts.Status.History[0]; got.Reason != v1alpha1.ReasonPromoted || got.Version != "v1" {
 		t.Errorf("the way back to the first template ended as %+v; want v1 promoted", got)
