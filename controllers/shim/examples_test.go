@@ -114,11 +114,13 @@ func (c *cluster) applyExample(u *unstructured.Unstructured) {
 func (c *cluster) checkExample(objects []*unstructured.Unstructured) {
 	c.Helper()
 	hosts, policy, gates := false, false, 0
+	var replicas any // 3 or 3.0, as the reader of YAML likes
 	key := client.ObjectKey{Namespace: c.ns}
 	for _, u := range objects {
 		switch u.GetKind() {
 		case "Deployment":
 			key.Name = u.GetName()
+			replicas, _, _ = unstructured.NestedFieldNoCopy(u.Object, "spec", "replicas")
 			hosts = u.GetAnnotations()[sluice.AnnotationHosts] != ""
 		case "TrafficShift":
 			_, policy, _ = unstructured.NestedMap(u.Object, "spec", "trafficPolicy")
@@ -133,7 +135,7 @@ func (c *cluster) checkExample(objects []*unstructured.Unstructured) {
 		}
 		return fmt.Sprintf("owned %t, hosts %t, replicas %t, policy %t, gates %d",
 			metav1.GetControllerOf(s) != nil, len(s.Spec.Hosts) == 1,
-			s.Spec.Replicas != nil && *s.Spec.Replicas == 3 && s.Annotations[sluice.AnnotationLastWish] == "3",
+			s.Spec.Replicas != nil && fmt.Sprint(*s.Spec.Replicas) == fmt.Sprint(replicas) && s.Annotations[sluice.AnnotationLastWish] == fmt.Sprint(replicas),
 			s.Spec.TrafficPolicy != nil, len(s.Spec.Gates))
 	})
 	c.stays("", c.reasons)
