@@ -20,6 +20,7 @@ const (
 	AnnotationService      = Prefix + "service"
 	AnnotationReplicas     = Prefix + "replicas"
 	AnnotationCapacity     = Prefix + "capacity"
+	AnnotationAutoscaler   = Prefix + "autoscaler"
 	AnnotationDrain        = Prefix + "drain"
 	AnnotationDeadline     = Prefix + "deadline"
 	AnnotationBake         = Prefix + "bake"

@@ -12,3 +12,16 @@ const (
 	// CapacityProportional gives both versions the pods that their weights need.
 	CapacityProportional Capacity = "proportional"
 )
+
+// Autoscaler is what is done with an autoscaler that targets the Deployment.
+//
+// +kubebuilder:validation:Enum=refuse;follow
+type Autoscaler string
+
+// What is done with it.
+const (
+	// AutoscalerRefuse does not touch any traffic while an autoscaler targets the Deployment.
+	AutoscalerRefuse Autoscaler = "refuse"
+	// AutoscalerFollow makes an autoscaler of the same settings for the TrafficShift, and keeps the two in step.
+	AutoscalerFollow Autoscaler = "follow"
+)

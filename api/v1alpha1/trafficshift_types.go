@@ -213,6 +213,12 @@ type TrafficShiftSpec struct {
 	// +optional
 	Drain *metav1.Duration `json:"drain,omitempty"`
 
+	// autoscaler is what is done with a HorizontalPodAutoscaler that targets the Deployment, which stands at 0: refuse touches no traffic
+	// until it targets the TrafficShift instead; follow makes one of the same settings for the TrafficShift, and keeps it in step.
+	// +kubebuilder:default=refuse
+	// +optional
+	Autoscaler Autoscaler `json:"autoscaler,omitempty"`
+
 	// deadline is how long a candidate may wait for its pods, in all. Time spent paused or waiting for evidence does not count.
 	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:Type=string

@@ -56,6 +56,9 @@ func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 	if !slices.Contains([]Capacity{CapacityFull, CapacityProportional}, s.Capacity) {
 		errs = append(errs, field.NotSupported(path.Child("capacity"), s.Capacity, []Capacity{CapacityFull, CapacityProportional}))
 	}
+	if !slices.Contains([]Autoscaler{AutoscalerRefuse, AutoscalerFollow}, s.Autoscaler) {
+		errs = append(errs, field.NotSupported(path.Child("autoscaler"), s.Autoscaler, []Autoscaler{AutoscalerRefuse, AutoscalerFollow}))
+	}
 	if s.Drain != nil && s.Drain.Duration < 0 {
 		errs = append(errs, field.Invalid(path.Child("drain"), s.Drain.Duration.String(), "must not be negative"))
 	}

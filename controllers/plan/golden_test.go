@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	networking "istio.io/api/networking/v1alpha3"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
@@ -36,6 +37,7 @@ type scenario struct {
 	Previews        []string
 	Shown           bool
 	Restarted       map[string]string
+	Autoscaler      *autoscalingv2.HorizontalPodAutoscaler
 	Desired         shift.Desired
 }
 
@@ -98,7 +100,7 @@ func (s scenario) scope(t *testing.T) plan.Scope {
 	scope := plan.Scope{
 		Shift:    &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Name: s.Deployment.Name, Namespace: s.Deployment.Namespace}, Spec: spec},
 		Template: &s.Deployment, Service: &s.Service, Host: s.Host, Policy: s.Policy, GatewaySelector: s.GatewaySelector,
-		Restarted: s.Restarted, Records: map[string]*appsv1.ControllerRevision{}, Previews: s.Previews, Shown: s.Shown,
+		Autoscaler: s.Autoscaler, Restarted: s.Restarted, Records: map[string]*appsv1.ControllerRevision{}, Previews: s.Previews, Shown: s.Shown,
 		Entry: plan.Entry{Hosts: spec.Hosts, Gateways: plan.QualifiedGateways(s.Deployment.Namespace, spec.Gateways)},
 	}
 	if spec.Preview != nil {

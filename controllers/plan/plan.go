@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -89,6 +90,9 @@ type Scope struct {
 	Policy *networkingv1.TrafficPolicy
 	// Wish is the number of replicas that somebody applied to the template on purpose and that scaling it to 0 would wipe out.
 	Wish *int32
+	// Autoscaler is the user's own of the Deployment, where one of ours follows it; Following is whether ours is there.
+	Autoscaler *autoscalingv2.HorizontalPodAutoscaler
+	Following  bool
 	// GatewaySelector are the labels of the pods that a Gateway of ours is for.
 	GatewaySelector map[string]string
 }
@@ -124,6 +128,7 @@ func For(s Scope, d shift.Desired) (Plan, error) {
 		{"history", s.prune(d)},
 		{"previews", s.previews(d)},
 		{"release", s.release(d)},
+		{"autoscaler", s.autoscaler(d)},
 	}
 	plan := make(Plan, 0, len(groups))
 	for _, g := range groups {

@@ -69,6 +69,8 @@ type Desired struct {
 	Undo string
 	// Restart is a version whose pods are to be replaced; nil replaces none.
 	Restart *Restart
+	// Autoscaler is whether the TrafficShift is what is scaled now: an autoscaler that follows the Deployment's belongs there.
+	Autoscaler bool
 	// Template is what the annotated Deployment should be scaled to; nil leaves it alone. Held is whether it bears the mark.
 	Template *int32
 	Held     bool

@@ -12,7 +12,7 @@ func (p *pass) desired() Desired {
 	if p.next.Phase == v1alpha1.PhaseDetaching {
 		return p.desiredDetaching()
 	}
-	d := Desired{Scales: p.scales(), Verdicts: p.fared()}
+	d := Desired{Scales: p.scales(), Verdicts: p.fared(), Autoscaler: p.next.Phase != v1alpha1.PhaseAdopting}
 	if v := p.unrecorded(); v != "" {
 		d.Record = v
 	}
@@ -197,7 +197,7 @@ func (p *pass) desiredDetaching() Desired {
 	}
 	returning := p.next.Stage == v1alpha1.StageReturning
 	if p.obs.Template.Held && (!returning || p.returnable()) {
-		want := p.strength()
+		want := max(p.strength(), p.obs.Template.Replicas) // an autoscaler of the Deployment's own has woken up with it
 		d.Template = &want
 	}
 	switch p.next.Stage {

@@ -13,3 +13,11 @@ func parseCapacity(s string) (any, error) {
 	}
 	return nil, errors.New("no such capacity")
 }
+
+func parseAutoscaler(s string) (any, error) {
+	switch sluice.Autoscaler(s) {
+	case sluice.AutoscalerRefuse, sluice.AutoscalerFollow:
+		return s, nil
+	}
+	return nil, errors.New("no such way")
+}

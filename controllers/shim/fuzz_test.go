@@ -43,6 +43,9 @@ func FuzzIncrease(f *testing.F) {
 func FuzzCapacity(f *testing.F) {
 	fuzz(f, sluice.AnnotationCapacity, "full", "proportional", "half", "")
 }
+func FuzzAutoscaler(f *testing.F) {
+	fuzz(f, sluice.AnnotationAutoscaler, "refuse", "follow", "keda", "")
+}
 func FuzzBool(f *testing.F) { fuzz(f, sluice.AnnotationPaused, "true", "false", "yes", "True") }
 func FuzzStrategy(f *testing.F) {
 	fuzz(f, sluice.AnnotationStrategy, "canary", "blue-green", "ab-test", "")

@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
@@ -133,12 +134,12 @@ func byTarget(_ context.Context, o client.Object) []reconcile.Request {
 	return request(hpa.Namespace, hpa.Spec.ScaleTargetRef.Name)
 }
 
-// targetsChanged lets an autoscaler through when it is pointed elsewhere, not each time it looks at its metrics.
+// targetsChanged lets an autoscaler through when its settings change, not each time it looks at its metrics.
 func targetsChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		was, ok1 := e.ObjectOld.(*autoscalingv2.HorizontalPodAutoscaler)
 		is, ok2 := e.ObjectNew.(*autoscalingv2.HorizontalPodAutoscaler)
-		return !ok1 || !ok2 || was.Spec.ScaleTargetRef != is.Spec.ScaleTargetRef
+		return !ok1 || !ok2 || !equality.Semantic.DeepEqual(was.Spec, is.Spec)
 	}}
 }
 

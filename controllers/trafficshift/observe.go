@@ -10,6 +10,7 @@ import (
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,6 +44,7 @@ type world struct {
 	tables      map[string]*networkingv1.VirtualService
 	rule        *networkingv1.DestinationRule
 	gateway     *networkingv1.Gateway
+	autoscalers autoscalers
 }
 
 // observe reads the world and changes nothing.
@@ -53,7 +55,7 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 	w.invalid = append(w.spec.Validate(field.NewPath("spec")), plan.CheckMatches(&w.spec, field.NewPath("spec"))...)
 	mend(&w.spec, w.invalid)
 	for _, read := range []func(context.Context, *world) error{
-		r.readDeployments, r.readRecords, r.readPods, r.readMesh, r.readService,
+		r.readDeployments, r.readRecords, r.readPods, r.readMesh, r.readService, r.readAutoscalers,
 	} {
 		if err := read(ctx, w); err != nil {
 			return nil, err
@@ -115,6 +117,8 @@ func mend(spec *v1alpha1.TrafficShiftSpec, errs field.ErrorList) {
 			spec.Bake = nil
 		case name == "capacity":
 			spec.Capacity = ""
+		case name == "autoscaler":
+			spec.Autoscaler = ""
 		case name == "drain":
 			spec.Drain = nil
 		case name == "deadline":
@@ -385,6 +389,10 @@ func (w *world) live(o plan.Object) client.Object {
 	case *networkingv1.DestinationRule:
 		if w.rule != nil {
 			live = w.rule
+		}
+	case *autoscalingv2.HorizontalPodAutoscaler:
+		if hpa := w.autoscalers.named; hpa != nil {
+			live = hpa
 		}
 	case *networkingv1.Gateway:
 		if w.gateway != nil {

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
-	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -168,22 +167,6 @@ func (w *world) checkNames() []shift.Problem {
 		taken("Gateway", w.gateway.Name)
 	}
 	return problems
-}
-
-// checkAutoscalers refuses an autoscaler that points at the template: it stops at 0 replicas, which is where a held template stands.
-func (r *Reconciler) checkAutoscalers(ctx context.Context, w *world) ([]shift.Problem, error) {
-	var list autoscalingv2.HorizontalPodAutoscalerList
-	if err := r.Client.List(ctx, &list, client.InNamespace(w.shift.Namespace)); err != nil {
-		return nil, fmt.Errorf("listing HorizontalPodAutoscalers: %w", err)
-	}
-	for _, hpa := range list.Items {
-		if ref := hpa.Spec.ScaleTargetRef; ref.Kind == "Deployment" && ref.Name == w.shift.Name {
-			return []shift.Problem{problem(v1alpha1.ReasonAutoscalerTargetsTemplate,
-				"HorizontalPodAutoscaler %s/%s targets the Deployment, which Sluice holds at 0; set its scaleTargetRef to apiVersion: %s, kind: TrafficShift, name: %s",
-				hpa.Namespace, hpa.Name, v1alpha1.GroupVersion, w.shift.Name)}, nil
-		}
-	}
-	return nil, nil
 }
 
 // checkGrants holds hosts and gateways to what the namespace's administrator has granted: who may edit a Deployment may not thereby

@@ -42,6 +42,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if done, err := r.fillReplicas(ctx, ts, world); done || err != nil {
 		return conflictIsNoError(err)
 	}
+	if done, err := r.takeReplicas(ctx, ts, world); done || err != nil {
+		return conflictIsNoError(err)
+	}
 	decision, err := shift.Decide(world.spec, ts.Status.State, world.observation)
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("deciding: %w", err)
