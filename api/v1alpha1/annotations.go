@@ -25,6 +25,12 @@ const (
 	AnnotationDeadline     = Prefix + "deadline"
 	AnnotationBake         = Prefix + "bake"
 	AnnotationPaused       = Prefix + "paused"
+
+	AnnotationMatch        = Prefix + "match"
+	AnnotationTestDuration = Prefix + "test-duration"
+	AnnotationConclude     = Prefix + "conclude"
+	AnnotationSession      = Prefix + "session"
+	AnnotationPreview      = Prefix + "preview"
 )
 
 // Keys that an administrator writes on a Namespace: who may edit a Deployment may not thereby claim a host.

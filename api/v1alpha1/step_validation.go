@@ -44,7 +44,7 @@ func (s *TrafficShiftSpec) validateStrategy(path *field.Path) field.ErrorList {
 		errs = append(errs, s.Session.validate(path.Child("session"))...)
 	}
 	if s.Preview != nil {
-		errs = append(errs, s.validatePreview(path.Child("preview", "host"))...)
+		errs = append(errs, s.validatePreview(path)...)
 	}
 	return append(errs, s.validateAttached(path)...)
 }
@@ -93,14 +93,15 @@ func (s *Session) validate(path *field.Path) field.ErrorList {
 }
 
 func (s *TrafficShiftSpec) validatePreview(path *field.Path) field.ErrorList {
-	host := s.Preview.Host
+	host, hosts := s.Preview.Host, path.Child("hosts")
+	path = path.Child("preview", "host")
 	switch {
 	case host == "":
 		return nil
 	case len(validation.IsDNS1123Subdomain(host)) > 0:
 		return field.ErrorList{field.Invalid(path, host, "must be the name of one host, such as preview.shop.example.com")}
 	case len(s.Hosts) == 0:
-		return field.ErrorList{field.Invalid(path, host, "needs spec.hosts: the preview is served by their gateways")}
+		return field.ErrorList{field.Required(hosts, "preview.host needs hosts: the preview is served by their gateways")}
 	case slices.Contains(s.Hosts, host):
 		return field.ErrorList{field.Invalid(path, host, "is one of spec.hosts, which users come to: choose another one for the preview")}
 	}

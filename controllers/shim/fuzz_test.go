@@ -12,7 +12,7 @@ import (
 // proves that the meaning is right; the golden files do.
 
 func FuzzSteps(f *testing.F) {
-	fuzz(f, sluice.AnnotationSteps, "5,20,50,100", "0.5,100", "100%", "1, 2,100", "auto", ",", "100,100")
+	fuzz(f, sluice.AnnotationSteps, "5,20,50,100", "0.5,100", "100%", "1, 2,100", "auto", ",", "100,100", "10..100/10", "mirror:10%@5m,5@1m,100", "5..1/0,100", "mirror:5")
 }
 func FuzzDuration(f *testing.F) {
 	fuzz(f, sluice.AnnotationHold, "1m", "90s", "1h30m", "0s", "1.5h", "-1s", "1", "9999999999h")
@@ -32,7 +32,15 @@ func FuzzHosts(f *testing.F) {
 func FuzzGateways(f *testing.F) {
 	fuzz(f, sluice.AnnotationGateway, "public", "infra/public,other", "a/b/c", "/")
 }
-func FuzzService(f *testing.F) { fuzz(f, sluice.AnnotationService, "micro-api", "a.b", "") }
+func FuzzMatch(f *testing.F) {
+	fuzz(f, sluice.AnnotationMatch, "header:x-group=b", "cookie:a.b=c & source:app=web, query:beta=1", "header:x", "cookie:a=b&cookie:a=c", ",&=")
+}
+func FuzzSession(f *testing.F) {
+	fuzz(f, sluice.AnnotationSession, "true", "false", "24h", "0s", "1e9h")
+}
+func FuzzPreview(f *testing.F)  { fuzz(f, sluice.AnnotationPreview, "true", "a.b", "*.a", "a", "") }
+func FuzzConclude(f *testing.F) { fuzz(f, sluice.AnnotationConclude, "promote", "decide", "") }
+func FuzzService(f *testing.F)  { fuzz(f, sluice.AnnotationService, "micro-api", "a.b", "") }
 func FuzzReporter(f *testing.F) {
 	fuzz(f, sluice.AnnotationReporter, "auto", "source", "destination", "waypoint", "sidecar", "")
 }

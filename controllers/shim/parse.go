@@ -16,52 +16,18 @@ import (
 
 // The grammars are those of the CRD's schema, and of the admission policy in the chart, which must accept the same values.
 var (
-	stepForm     = regexp.MustCompile(`^(100(\.0)?|[0-9]{1,2}(\.[0-9])?)%?$`)
 	percentForm  = regexp.MustCompile(`^(100(\.0)?|[0-9]{1,2}(\.[0-9]{1,3})?)%?$`)
 	durationForm = regexp.MustCompile(`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`)
 	latencyForm  = regexp.MustCompile(`^p([1-9][0-9]?(?:\.[0-9]{1,2})?) *< *([0-9a-z.]+)$`)
 	gatewayForm  = regexp.MustCompile(`^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 )
 
-// errLater refuses by name what a user may have read about in the documentation of another release.
-var errLater = errors.New("not in this release")
-
 func parseStrategy(s string) (any, error) {
-	switch s {
-	case string(sluice.StrategyCanary):
+	switch sluice.Strategy(s) {
+	case sluice.StrategyCanary, sluice.StrategyBlueGreen, sluice.StrategyABTest:
 		return s, nil
-	case "blue-green", "ab-test":
-		return nil, errLater
 	}
 	return nil, errors.New("no such strategy")
-}
-
-// parseSteps reads "5,20,50,100". A whole percent becomes an integer and any other a string, as people write them in YAML. With auto
-// there are no steps: pacing says so, and a list that was applied before goes.
-func parseSteps(s string) (any, error) {
-	if s == string(sluice.PacingAuto) {
-		return other{"pacing", s}, nil
-	}
-	var steps []any
-	for rung := range strings.SplitSeq(s, ",") {
-		rung = strings.TrimSpace(rung)
-		if !stepForm.MatchString(rung) {
-			return nil, fmt.Errorf("%q is not such a percentage", clip(rung))
-		}
-		p, err := sluice.Percent(rung).Permille()
-		if err != nil {
-			return nil, err
-		}
-		var weight any = int64(p / 10)
-		if p%10 != 0 {
-			weight = strings.TrimSuffix(p.String(), "%")
-		}
-		steps = append(steps, map[string]any{"weight": weight})
-	}
-	if len(steps) > 50 {
-		return nil, fmt.Errorf("there are %d steps, more than 50", len(steps))
-	}
-	return steps, nil
 }
 
 func parsePercent(s string) (any, error) {

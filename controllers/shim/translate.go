@@ -11,7 +11,13 @@
 //	                                                   spec:
 //	    sluice.dev/strategy: canary                      strategy: canary
 //	    sluice.dev/steps: "0.5,20,50,100"                steps: [{weight: "0.5"}, {weight: 20}, {weight: 50}, {weight: 100}]
+//	    sluice.dev/steps: "mirror:10%@5m,20..100/40"     steps: [{mirror: 10%, hold: 5m0s}, {weight: 20}, {weight: 60}, {weight: 100}]
 //	    sluice.dev/steps: auto                           pacing: auto   # and no steps
+//	    sluice.dev/match: "header:x-group=b"             abTest: {match: [{headers: {x-group: {exact: b}}}], conclude: promote}
+//	    sluice.dev/test-duration: 48h                    abTest: {duration: 48h0m0s, ...}
+//	    sluice.dev/conclude: decide                      abTest: {conclude: decide, ...}
+//	    sluice.dev/session: 1h                           session: {maxAge: 1h0m0s}   # "true" is 24h, "false" is none
+//	    sluice.dev/preview: preview.example.com          preview: {host: preview.example.com}   # "true" is {}
 //	    sluice.dev/hold: 90s                             hold: 1m30s
 //	    sluice.dev/max-error-rate: "1%"                  maxErrorRate: 1%
 //	    sluice.dev/max-increase: "0.5%"                  maxIncrease: 0.5%
@@ -45,7 +51,7 @@ import (
 	sluice "github.com/sluice-dev/sluice/api/v1alpha1"
 )
 
-// entry is one annotation: its key, the field of the TrafficShift's spec that it names, how its value becomes that field's
+// entry is one annotation: its key, the field of the TrafficShift's spec that it names ("abTest.match" where it is part of one), how its value becomes that field's
 // JSON (or another one's, see other), and the form that an error tells the user to write.
 type entry struct {
 	key      string
@@ -61,8 +67,13 @@ type other struct {
 }
 
 var table = []entry{
-	{sluice.AnnotationStrategy, "strategy", parseStrategy, `canary`},
-	{sluice.AnnotationSteps, "steps", parseSteps, `rising percentages of at most one decimal that end in 100, such as "5,20,50,100", or auto`},
+	{sluice.AnnotationStrategy, "strategy", parseStrategy, `canary, blue-green or ab-test`},
+	{sluice.AnnotationSteps, "steps", parseSteps, `auto, or rising percentages of at most one decimal that end in 100, each with its hold where it has one, and mirrors before them, such as "5,20,50,100", "10..100/10" or "mirror:10%@5m,20@1m,100"`},
+	{sluice.AnnotationMatch, "abTest.match", parseMatch, `conditions header:NAME=VALUE, cookie:NAME=VALUE, query:NAME=VALUE or source:LABEL=VALUE, joined by & (all of them) and by commas (any of them), such as "header:x-group=b & source:app=web, cookie:group=b"`},
+	{sluice.AnnotationTestDuration, "abTest.duration", parseDuration, `a duration, such as "48h"`},
+	{sluice.AnnotationConclude, "abTest.conclude", parseConclude, `promote or decide`},
+	{sluice.AnnotationSession, "session", parseSession, `"true", "false" or a duration of at least 1s, such as "24h"; an ab-test always keeps its users`},
+	{sluice.AnnotationPreview, "preview", parsePreview, `"true", or a host such as preview.shop.example.com`},
 	{sluice.AnnotationHold, "hold", parseDuration, `a duration, such as "90s" or "5m"`},
 	{sluice.AnnotationMaxErrorRate, "maxErrorRate", parsePercent, `a percentage, such as "1%" or "0.5%"`},
 	{sluice.AnnotationMaxIncrease, "maxIncrease", parsePercent, `a percentage above 0.1%, such as "0.5%"`},
@@ -107,9 +118,40 @@ func Translate(in map[string]string) (Fields, field.ErrorList) {
 			errs = append(errs, field.Invalid(annotations.Key(e.key), clip(raw), fmt.Sprintf("%v; accepted: %s", err, e.accepted)))
 			continue
 		}
-		fields[name] = value
+		fields.set(name, value)
 	}
-	return fields, errs
+	fields.fill()
+	return fields, append(errs, unsessioned(in)...)
+}
+
+// set puts a value into its place. One that is nil names nothing.
+func (f Fields) set(name string, value any) {
+	outer, inner, nested := strings.Cut(name, ".")
+	switch part, ok := f[outer].(map[string]any); {
+	case value == nil:
+	case !nested:
+		f[name] = value
+	case ok:
+		part[inner] = value
+	default:
+		f[outer] = map[string]any{inner: value}
+	}
+}
+
+// fill writes out what the schema would fill in, so that what was applied reads back the same.
+func (f Fields) fill() {
+	if test, ok := f["abTest"].(map[string]any); ok && test["conclude"] == nil {
+		test["conclude"] = string(sluice.ConcludePromote)
+	}
+}
+
+// unsessioned refuses a test whose users change groups.
+func unsessioned(in map[string]string) field.ErrorList {
+	raw := in[sluice.AnnotationSession]
+	if strings.TrimSpace(raw) != "false" || strings.TrimSpace(in[sluice.AnnotationStrategy]) != string(sluice.StrategyABTest) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(annotations.Key(sluice.AnnotationSession), raw, "an ab-test always keeps its users; accepted: \"true\" or a duration")}
 }
 
 // read returns the field that a value names, and that field's JSON.
@@ -126,7 +168,9 @@ func (e entry) read(raw string) (string, any, error) {
 
 // validate asks the API's own rules about a spec that names nothing but this field.
 func validate(name string, value any) error {
-	spec, err := Fields{name: value}.spec()
+	fields := Fields{}
+	fields.set(name, value)
+	spec, err := fields.spec()
 	if err != nil {
 		return err
 	}
@@ -151,7 +195,7 @@ func withoutStrategy(in map[string]string) field.ErrorList {
 		return nil
 	}
 	return field.ErrorList{field.Required(annotations.Key(sluice.AnnotationStrategy),
-		fmt.Sprintf("without it these do nothing: %s; accepted: canary", strings.Join(stray, ", ")))}
+		fmt.Sprintf("without it these do nothing: %s; accepted: canary, blue-green or ab-test", strings.Join(stray, ", ")))}
 }
 
 // clip keeps a value short enough for an event.
