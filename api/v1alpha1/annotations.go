@@ -31,6 +31,9 @@ const (
 	AnnotationConclude     = Prefix + "conclude"
 	AnnotationSession      = Prefix + "session"
 	AnnotationPreview      = Prefix + "preview"
+	AnnotationTimeout      = Prefix + "timeout"
+	AnnotationRetries      = Prefix + "retries"
+	AnnotationAttach       = Prefix + "virtual-service"
 )
 
 // Keys that an administrator writes on a Namespace: who may edit a Deployment may not thereby claim a host.
@@ -78,6 +81,9 @@ const (
 	AnnotationReplaced = Prefix + "replaced-labels"
 	// AnnotationRestartedAt, on the pods of a version, is when they were last restarted.
 	AnnotationRestartedAt = Prefix + "restarted-at"
+	// AnnotationAttached, on our DestinationRule, is the user's VirtualService that carries the weights, as JSON, with what Sluice
+	// replaced in it.
+	AnnotationAttached = Prefix + "attached"
 	// AnnotationVerdict is how a recorded version fared: Promoted, or the reason it was rejected for.
 	AnnotationVerdict = Prefix + "verdict"
 	// AnnotationChangedBy is the field manager that wrote the recorded template.

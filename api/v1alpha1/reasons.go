@@ -92,6 +92,7 @@ const (
 	ReasonServiceUnsupported        = "ServiceUnsupported"
 	ReasonServiceSelectsVersion     = "ServiceSelectsVersion"
 	ReasonTemplateSetsVersion       = "TemplateSetsVersion"
+	ReasonVirtualServiceUnfit       = "VirtualServiceUnfit"
 	ReasonHostClaimed               = "HostClaimed"
 	ReasonHostNotAllowed            = "HostNotAllowed"
 	ReasonGatewayNotAllowed         = "GatewayNotAllowed"

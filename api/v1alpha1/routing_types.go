@@ -5,6 +5,7 @@ import apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1
 // Routing is how requests are routed, beyond the weights.
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.virtualService) && has(self.delegate) && self.delegate)",message="virtualService attaches to routes that stand already, delegate makes some for a root of yours: choose one"
+// +kubebuilder:validation:XValidation:rule="!(has(self.virtualService) && has(self.http))",message="the routes are those of your own virtualService: write timeout, retries and the like there, and leave out http"
 type Routing struct {
 	// virtualService is a VirtualService of yours: Sluice writes the weights of its routes and nothing else of it.
 	// +optional
@@ -25,9 +26,12 @@ type AttachedVirtualService struct {
 	// name is its name.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	Name string `json:"name"`
 	// routes are the names of the routes whose weights are written; every route of the service where none is given.
 	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
 	// +listType=set
 	// +optional
 	Routes []string `json:"routes,omitempty"`

@@ -75,6 +75,7 @@ const (
 // +kubebuilder:validation:XValidation:rule="!has(self.preview) || !has(self.preview.host) || has(self.hosts) && size(self.hosts) > 0",message="preview.host needs hosts: the preview is served by their gateways"
 // +kubebuilder:validation:XValidation:rule="!has(self.preview) || !has(self.preview.host) || !has(self.hosts) || !(self.preview.host in self.hosts)",message="preview.host is one of hosts, which users come to: choose another one for the preview"
 // +kubebuilder:validation:XValidation:rule="!has(self.routing) || !has(self.routing.virtualService) || !has(self.session) && (!has(self.strategy) || self.strategy != 'ab-test') && (!has(self.steps) || self.steps.all(s, has(s.weight)))",message="routing.virtualService attaches to routes of yours, of which only weights are written: leave it out, or leave out ab-test, session, match and mirror"
+// +kubebuilder:validation:XValidation:rule="!has(self.routing) || !has(self.routing.virtualService) || !has(self.hosts) || size(self.hosts) == 0",message="the hosts and gateways are those of routing.virtualService: leave out hosts"
 type TrafficShiftSpec struct {
 	// strategy is the way traffic moves.
 	// +kubebuilder:default=canary

@@ -38,6 +38,9 @@ func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 	}
 	errs = append(errs, validateGates(s.Gates, path.Child("gates"))...)
 	errs = append(errs, s.Actions.validate(path.Child("actions"))...)
+	if s.Routing != nil {
+		errs = append(errs, s.validateRouting(path)...)
+	}
 	if s.MaxLatency != nil {
 		errs = append(errs, s.MaxLatency.validate(path.Child("maxLatency"))...)
 	}

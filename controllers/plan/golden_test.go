@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -15,6 +16,8 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -39,6 +42,17 @@ type scenario struct {
 	Restarted       map[string]string
 	Autoscaler      *autoscalingv2.HorizontalPodAutoscaler
 	Desired         shift.Desired
+	Delegate        bool
+	RuleBeside      bool
+	Attached        *attached
+}
+
+// attached is a VirtualService of the user's, with the object beside what the DestinationRule says of it.
+type attached struct {
+	VirtualService string
+	Routes         []string
+	Was            map[string]plan.Origin
+	Object         map[string]any
 }
 
 // recorded is a version's record, told by what tells it from the live template.
@@ -105,6 +119,23 @@ func (s scenario) scope(t *testing.T) plan.Scope {
 	}
 	if spec.Preview != nil {
 		scope.Entry.Preview = spec.Preview.Host
+	}
+	scope.Delegate, scope.RuleBeside = s.Delegate, s.RuleBeside
+	if a := s.Attached; a != nil {
+		raw, err := json.Marshal(a.Object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scope.Attached = &plan.Attached{Name: a.VirtualService, Routes: a.Routes, Was: a.Was, Object: &unstructured.Unstructured{}}
+		if err := scope.Attached.Object.UnmarshalJSON(raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if spec.Routing != nil {
+		var errs field.ErrorList
+		if scope.HTTP, errs = plan.HTTPFields(spec.Routing.HTTP, field.NewPath("http")); len(errs) > 0 {
+			t.Fatal(errs)
+		}
 	}
 	for version, r := range s.Records {
 		template := s.Deployment.Spec.Template.DeepCopy()

@@ -40,6 +40,10 @@ const (
 	PutBack Verb = "put back"
 	// Disown applies the object without a mark of ours, so that it outlives Sluice; what is not ours any more is left alone.
 	Disown Verb = "disown"
+	// Adjust changes as little of an object of the user's as makes it the one that is given.
+	Adjust Verb = "adjust"
+	// Forget takes every trace of a writer off an object of the user's.
+	Forget Verb = "forget"
 	// Delete removes the object where it is ours.
 	Delete Verb = "delete"
 )
@@ -86,8 +90,16 @@ type Scope struct {
 	Shown    bool
 	// Host is the Service's fully qualified name (rule V1). Short names resolve against the VirtualService's namespace.
 	Host string
+	// RuleBeside is whether a DestinationRule of the user's has the name that ours would have.
+	RuleBeside bool
 	// Policy is the DestinationRule's trafficPolicy: the user's own, or one carried over from a rule that ours hides.
 	Policy *networkingv1.TrafficPolicy
+	// HTTP is what every HTTP route of ours carries over from its owner; nil where that is nothing.
+	HTTP *networkingv1.HTTPRoute
+	// Delegate is whether the VirtualService for the mesh is one without hosts and gateways, for a root of the user's.
+	Delegate bool
+	// Attached is a VirtualService of the user's whose weights are written in place of any of ours.
+	Attached *Attached
 	// Wish is the number of replicas that somebody applied to the template on purpose and that scaling it to 0 would wipe out.
 	Wish *int32
 	// Autoscaler is the user's own of the Deployment, where one of ours follows it; Following is whether ours is there.

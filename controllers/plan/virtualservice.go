@@ -23,6 +23,8 @@ var (
 // same weights.
 func (s Scope) routes(d shift.Desired) []Step {
 	switch {
+	case s.Attached != nil:
+		return s.attach(d)
 	case d.Unroute:
 		return s.unroute()
 	case len(HTTPPorts(s.Service)) == 0 && d.Bare:
@@ -52,6 +54,8 @@ func (s Scope) MakeVirtualService(d shift.Desired) *networkingv1.VirtualService 
 	for _, port := range HTTPPorts(s.Service) {
 		vs.Spec.Http = append(vs.Spec.Http, s.rules(port, d, InMesh)...)
 	}
+	s.carry(vs.Spec.Http)
+	s.delegate(vs)
 	return vs
 }
 
@@ -61,6 +65,7 @@ func (s Scope) MakeHostsVirtualService(d shift.Desired) *networkingv1.VirtualSer
 	vs.Spec.Hosts = s.Entry.Hosts
 	vs.Spec.Gateways = s.gateways()
 	vs.Spec.Http = s.rules(s.entryPort(), d, AtGateway)
+	s.carry(vs.Spec.Http)
 	return vs
 }
 
@@ -82,12 +87,7 @@ func (s Scope) entryPort() corev1.ServicePort {
 // destinations writes weights as percents where they are whole and with a sum of 1000 where they are not: Istio divides by the sum
 // (W1). A single destination gets everything whatever its weight says (W2), so it says everything.
 func (s Scope) destinations(port corev1.ServicePort, routes []shift.Route) []*networking.HTTPRouteDestination {
-	unit := v1alpha1.Permille(10)
-	for _, r := range routes {
-		if r.Weight%10 != 0 {
-			unit = 1
-		}
-	}
+	unit := unitOf(routes)
 	destinations := make([]*networking.HTTPRouteDestination, 0, len(routes))
 	for _, r := range routes {
 		destinations = append(destinations, &networking.HTTPRouteDestination{
@@ -101,6 +101,14 @@ func (s Scope) destinations(port corev1.ServicePort, routes []shift.Route) []*ne
 // destination names its port, because on a Service of several ports a gateway takes one without for a cluster that does not exist.
 func (s Scope) destination(port corev1.ServicePort, version string) *networking.Destination {
 	return &networking.Destination{Host: s.Host, Subset: version, Port: &networking.PortSelector{Number: uint32(port.Port)}}
+}
+
+// unitOf is what weights are counted in: percents, or thousandths where one of them is no whole percent.
+func unitOf(routes []shift.Route) v1alpha1.Permille {
+	if slices.ContainsFunc(routes, func(r shift.Route) bool { return r.Weight%10 != 0 }) {
+		return 1
+	}
+	return 10
 }
 
 // unroute removes what Sluice alone needs. Hosts that nothing else serves keep a Gateway and a VirtualService without subsets, which

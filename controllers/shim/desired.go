@@ -57,7 +57,7 @@ func extends(shift *sluice.TrafficShift) bool {
 // settled reports whether applying want again would change nothing: the fields we own are those that it names, and they read
 // as it says.
 func settled(d *appsv1.Deployment, shift *sluice.TrafficShift, fields Fields) bool {
-	named := slices.DeleteFunc(slices.Sorted(maps.Keys(fields)), func(f string) bool { return f == "replicas" })
+	named := slices.DeleteFunc(fields.paths(), func(f string) bool { return f == "replicas" })
 	if !metav1.IsControlledBy(shift, d) || !slices.Equal(named, appliedFields(shift, FieldManager)) {
 		return false
 	}
@@ -67,7 +67,7 @@ func settled(d *appsv1.Deployment, shift *sluice.TrafficShift, fields Fields) bo
 		return false
 	}
 	a, b := asMap(want), asMap(&shift.Spec)
-	return !slices.ContainsFunc(named, func(f string) bool { return !reflect.DeepEqual(a[f], b[f]) })
+	return !slices.ContainsFunc(named, func(f string) bool { return !reflect.DeepEqual(valueAt(a, f), valueAt(b, f)) })
 }
 
 func (f Fields) spec() (*sluice.TrafficShiftSpec, error) {
@@ -83,7 +83,7 @@ func asMap(spec *sluice.TrafficShiftSpec) map[string]any {
 	return m
 }
 
-// appliedFields returns the fields directly under spec that a manager owns through server-side apply, sorted.
+// appliedFields returns the fields of spec that a manager owns through server-side apply, sorted, with dots as Fields.paths has them.
 func appliedFields(obj metav1.Object, manager string) []string {
 	var names []string
 	for _, e := range obj.GetManagedFields() {
@@ -91,8 +91,11 @@ func appliedFields(obj metav1.Object, manager string) []string {
 			continue
 		}
 		for name := range apply.SpecFields(e) {
-			names = append(names, name)
+			if !nested(name) {
+				names = append(names, name)
+			}
 		}
+		names = append(names, nestedIn(e)...)
 	}
 	slices.Sort(names)
 	return names

@@ -18,6 +18,7 @@ import (
 var (
 	percentForm  = regexp.MustCompile(`^(100(\.0)?|[0-9]{1,2}(\.[0-9]{1,3})?)%?$`)
 	durationForm = regexp.MustCompile(`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`)
+	timeoutForm  = regexp.MustCompile(`^([0-9]+(ms|m|h)|[0-9]+(\.[0-9]{1,3})?s)+$`)
 	latencyForm  = regexp.MustCompile(`^p([1-9][0-9]?(?:\.[0-9]{1,2})?) *< *([0-9a-z.]+)$`)
 	gatewayForm  = regexp.MustCompile(`^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 )
@@ -47,6 +48,31 @@ func parseDuration(s string) (any, error) {
 		return nil, errors.New("not a duration")
 	}
 	return d.String(), nil
+}
+
+// parseTimeout reads what Istio keeps: whole milliseconds.
+func parseTimeout(s string) (any, error) {
+	if d, err := time.ParseDuration(s); !timeoutForm.MatchString(s) || err != nil || d <= 0 {
+		return nil, errors.New("not such a duration")
+	}
+	return parseDuration(s)
+}
+
+// parseAttach reads "shop" or "shop/main,api".
+func parseAttach(s string) (any, error) {
+	name, routes, named := strings.Cut(s, "/")
+	if bad := validation.IsDNS1123Subdomain(name); bad != nil {
+		return nil, fmt.Errorf("%q is not the name of a VirtualService", clip(name))
+	}
+	attached := map[string]any{"name": name}
+	if named {
+		list, err := parseList(routes, 32, func(route string) bool { return route != "" && len(route) <= 253 })
+		if err != nil {
+			return nil, err
+		}
+		attached["routes"] = list
+	}
+	return attached, nil
 }
 
 func parseLatency(s string) (any, error) {

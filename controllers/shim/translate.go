@@ -36,6 +36,9 @@
 //	    sluice.dev/deadline: 10m                         deadline: 10m0s
 //	    sluice.dev/bake: 5m                              bake: 5m0s
 //	    sluice.dev/paused: "true"                        paused: true
+//	    sluice.dev/timeout: 5s                           routing: {http: {timeout: 5s}}
+//	    sluice.dev/retries: "3"                          routing: {http: {retries: {attempts: 3}}}
+//	    sluice.dev/virtual-service: shop/main            routing: {virtualService: {name: shop, routes: [main]}}
 //
 // A field that no annotation names is not applied: it is the API server's default or whatever its owner writes there.
 package shim
@@ -92,6 +95,9 @@ var table = []entry{
 	{sluice.AnnotationDeadline, "deadline", parseDuration, `a duration above 0s, such as "10m"`},
 	{sluice.AnnotationBake, "bake", parseDuration, `a duration, such as "5m"`},
 	{sluice.AnnotationPaused, "paused", parseBool, `"true" or "false"`},
+	{sluice.AnnotationTimeout, "routing.http.timeout", parseTimeout, `a duration of whole milliseconds, such as "5s"`},
+	{sluice.AnnotationRetries, "routing.http.retries.attempts", parseCount(0, 100), `a whole number from 0 to 100`},
+	{sluice.AnnotationAttach, "routing.virtualService", parseAttach, `a VirtualService of the same namespace, or NAME/ROUTE,ROUTE`},
 }
 
 // Fields are the fields of a TrafficShift's spec that annotations name, as JSON values.
@@ -121,21 +127,10 @@ func Translate(in map[string]string) (Fields, field.ErrorList) {
 		fields.set(name, value)
 	}
 	fields.fill()
-	return fields, append(errs, unsessioned(in)...)
-}
-
-// set puts a value into its place. One that is nil names nothing.
-func (f Fields) set(name string, value any) {
-	outer, inner, nested := strings.Cut(name, ".")
-	switch part, ok := f[outer].(map[string]any); {
-	case value == nil:
-	case !nested:
-		f[name] = value
-	case ok:
-		part[inner] = value
-	default:
-		f[outer] = map[string]any{inner: value}
+	if errs = append(errs, unsessioned(in)...); len(errs) == 0 {
+		errs = fields.clashes()
 	}
+	return fields, errs
 }
 
 // fill writes out what the schema would fill in, so that what was applied reads back the same.

@@ -49,9 +49,8 @@ func (r *Reconciler) claimingVirtualServices(ctx context.Context, w *world) ([]s
 	}
 	var claims []string
 	for _, vs := range list.Items {
-		byName := vs.Name == w.shift.Name || vs.Name == plan.HostsName(w.shift.Name) && len(w.spec.Hosts) > 0 || vs.Name == plan.PreviewName(w.shift.Name) && len(w.previewHost()) > 0
-		if w.ours(vs) || vs.Namespace == w.shift.Namespace && byName {
-			continue // ours, or reported by its name already
+		if w.accountedFor(vs) {
+			continue
 		}
 		bound := plan.QualifiedGateways(vs.Namespace, vs.Spec.GetGateways())
 		mesh := len(bound) == 0 || slices.Contains(vs.Spec.GetGateways(), "mesh")
@@ -64,6 +63,19 @@ func (r *Reconciler) claimingVirtualServices(ctx context.Context, w *world) ([]s
 		}
 	}
 	return claims, nil
+}
+
+// accountedFor reports whether a VirtualService is ours, or one of the user's that ours goes with, or reported by its name already.
+func (w *world) accountedFor(vs *networkingv1.VirtualService) bool {
+	a, here := w.scope.Attached, vs.Namespace == w.shift.Namespace
+	switch {
+	case w.ours(vs), a != nil && here && vs.Name == a.Name, w.scope.Delegate && plan.DelegatesTo(vs, w.shift.Namespace, w.shift.Name):
+		return true
+	case a != nil:
+		return false
+	}
+	return here && (vs.Name == w.shift.Name || vs.Name == plan.HostsName(w.shift.Name) && len(w.spec.Hosts) > 0 ||
+		vs.Name == plan.PreviewName(w.shift.Name) && len(w.previewHost()) > 0)
 }
 
 // claimingRules finds DestinationRules that hide or contest ours, and carries over the policy of one that ours would hide: a rule of
@@ -81,6 +93,11 @@ func (r *Reconciler) claimingRules(ctx context.Context, w *world) ([]string, err
 		here, root := rule.Namespace == w.shift.Namespace, rule.Namespace == r.Config.RootNamespace
 		switch {
 		case w.ours(rule) || !exact && !wild || here && w.rule != nil && rule.Name == w.rule.Name:
+		case exact && here:
+			w.merged = append(w.merged, rule)
+			if why := plan.Mergeable(rule, w.spec.TrafficPolicy != nil); why != "" {
+				claims = append(claims, fmt.Sprintf("DestinationRule %s/%s: %s", rule.Namespace, rule.Name, why))
+			}
 		case exact && !root, wild && !here && !root:
 			claims = append(claims, fmt.Sprintf("DestinationRule %s/%s (host %s)", rule.Namespace, rule.Name, rule.Spec.GetHost()))
 		default:
@@ -92,6 +109,9 @@ func (r *Reconciler) claimingRules(ctx context.Context, w *world) ([]string, err
 				best, w.scope.Policy = rank, rule.Spec.GetTrafficPolicy()
 			}
 		}
+	}
+	if len(w.merged) > 0 && w.spec.TrafficPolicy == nil {
+		w.scope.Policy = nil // theirs hides what ours would have carried over, and stays in force
 	}
 	return claims, nil
 }

@@ -335,6 +335,7 @@ type counts struct {
 	errors  map[string]float64 // by subset
 	err     error
 	watched map[query.Key]query.Subject
+	table   string // the VirtualService that carries the weights, where that is not ours
 	// histories are those that were asked for, by their end; historyErr is what became of them.
 	histories  []time.Time
 	historyErr error
@@ -374,7 +375,7 @@ func (e *counts) Since(_ context.Context, k query.Key, from time.Time) (analysis
 	}
 	s := analysis.Sample{From: from, To: e.clock, Newest: e.clock, Reporter: analysis.Source}
 	subject, requests := e.watched[k], e.rps*int64(e.clock.Sub(from)/time.Second)
-	for version, weight := range e.weights("micro-api") {
+	for version, weight := range e.split() {
 		n := requests * int64(weight) / 100
 		c := analysis.Counts{Requests: n, Errors: int64(float64(n) * e.errors[version])}
 		switch "micro-api-" + version {
@@ -385,6 +386,13 @@ func (e *counts) Since(_ context.Context, k query.Key, from time.Time) (analysis
 		}
 	}
 	return s, nil
+}
+
+func (e *counts) split() map[string]int32 {
+	if e.table != "" {
+		return e.splits()["api"]
+	}
+	return e.weights("micro-api")
 }
 
 // hooks are webhooks: what each gate's answers, once it is asked.

@@ -35,7 +35,9 @@ func (c *cluster) image() string {
 }
 
 func reached(weight string) func(*v1alpha1.TrafficShift) bool {
-	return func(s *v1alpha1.TrafficShift) bool { return s.Status.Weight == weight && s.Status.State.RoutedSince != nil }
+	return func(s *v1alpha1.TrafficShift) bool {
+		return s.Status.Weight == weight && s.Status.State.RoutedSince != nil
+	}
 }
 
 func promoted(version string) func(*v1alpha1.TrafficShift) bool {
@@ -181,7 +183,9 @@ func TestThePauseOfAPersonWins(t *testing.T) {
 	c.run("5%", 60, reached("5%"))
 	paused := func() string { return c.shift().Annotations[v1alpha1.AnnotationPaused] }
 	c.annotate("paused", "true")
-	c.run("the pause", 5, func(s *v1alpha1.TrafficShift) bool { return condition(s, v1alpha1.ConditionProgressing) == "True Paused" })
+	c.run("the pause", 5, func(s *v1alpha1.TrafficShift) bool {
+		return condition(s, v1alpha1.ConditionProgressing) == "True Paused"
+	})
 	c.patch(&v1alpha1.TrafficShift{}, "micro-api", `{"spec": {"paused": false}}`)
 	for range 20 {
 		c.pass()

@@ -70,7 +70,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Named("trafficshift").
 		For(&v1alpha1.TrafficShift{}).
 		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(byShift)).
-		Watches(&networkingv1.VirtualService{}, handler.EnqueueRequestsFromMapFunc(byLabel)).
+		Watches(&networkingv1.VirtualService{}, handler.EnqueueRequestsFromMapFunc(r.byAttachment)).
 		Watches(&networkingv1.DestinationRule{}, handler.EnqueueRequestsFromMapFunc(byLabel)).
 		Watches(&networkingv1.Gateway{}, handler.EnqueueRequestsFromMapFunc(byLabel)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(byPod)).

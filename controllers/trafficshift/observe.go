@@ -43,6 +43,7 @@ type world struct {
 	invalid     field.ErrorList            // what of the spec cannot be read; its defaults stand in its place
 	tables      map[string]*networkingv1.VirtualService
 	rule        *networkingv1.DestinationRule
+	merged      []*networkingv1.DestinationRule // the user's own for the host, in the same namespace
 	gateway     *networkingv1.Gateway
 	autoscalers autoscalers
 }
@@ -55,7 +56,7 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 	w.invalid = append(w.spec.Validate(field.NewPath("spec")), plan.CheckMatches(&w.spec, field.NewPath("spec"))...)
 	mend(&w.spec, w.invalid)
 	for _, read := range []func(context.Context, *world) error{
-		r.readDeployments, r.readRecords, r.readPods, r.readMesh, r.readService, r.readAutoscalers,
+		r.readDeployments, r.readRecords, r.readPods, r.readMesh, r.readRouting, r.readService, r.readAutoscalers,
 	} {
 		if err := read(ctx, w); err != nil {
 			return nil, err
@@ -133,6 +134,10 @@ func mend(spec *v1alpha1.TrafficShiftSpec, errs field.ErrorList) {
 			spec.ABTest.Duration = nil
 		case strings.HasPrefix(err.Field, "spec.abTest.conclude"):
 			spec.ABTest.Conclude = ""
+		case name == "hosts":
+			spec.Hosts, spec.Gateways = nil, nil // those of a VirtualService of the user's stand in their place
+		case name == "routing":
+			spec.Routing = mendRouting(spec.Routing, err.Field)
 		}
 	}
 	spec.Default()
@@ -140,6 +145,17 @@ func mend(spec *v1alpha1.TrafficShiftSpec, errs field.ErrorList) {
 
 // suspended reports whether nothing is to be written for the shift but its own status.
 func (w *world) suspended() bool { return shift.Suspended(w.spec, w.observation) }
+
+// mendRouting leaves out http where that is what cannot be read: what the routes carried last goes on. Whose routes they are is not
+// changed by a mistake.
+func mendRouting(routing *v1alpha1.Routing, at string) *v1alpha1.Routing {
+	if routing == nil || !strings.HasPrefix(at, "spec.routing.http") {
+		return routing
+	}
+	mended := routing.DeepCopy()
+	mended.HTTP = nil
+	return mended
+}
 
 // writable reports whether there is a Deployment that objects can be made for, and owned by.
 func (w *world) writable() bool { return w.scope.Template != nil && w.scope.Service != nil }
@@ -332,20 +348,41 @@ func (r *Reconciler) readMesh(ctx context.Context, w *world) error {
 			w.tables[name] = vs
 		}
 	}
-	rule, gateway := &networkingv1.DestinationRule{}, &networkingv1.Gateway{}
-	found, err := r.read(ctx, w.shift.Namespace, w.shift.Name, rule)
-	if err != nil {
+	if err := r.readRule(ctx, w); err != nil {
 		return err
 	}
-	if found {
-		w.rule = rule
-	}
-	found, err = r.read(ctx, w.shift.Namespace, w.shift.Name, gateway)
+	gateway := &networkingv1.Gateway{}
+	found, err := r.read(ctx, w.shift.Namespace, w.shift.Name, gateway)
 	if err != nil {
 		return err
 	}
 	if found {
 		w.gateway = gateway
+	}
+	return nil
+}
+
+// readRule reads our DestinationRule, which stands beside the user's own where that has the name.
+func (r *Reconciler) readRule(ctx context.Context, w *world) error {
+	rule, beside := &networkingv1.DestinationRule{}, &networkingv1.DestinationRule{}
+	found, err := r.read(ctx, w.shift.Namespace, w.shift.Name, rule)
+	if err != nil {
+		return err
+	}
+	two, err := r.read(ctx, w.shift.Namespace, plan.RuleBeside(w.shift.Name), beside)
+	if err != nil {
+		return err
+	}
+	switch {
+	case two && w.ours(beside):
+		w.rule, w.scope.RuleBeside = beside, true
+	case found && !w.ours(rule):
+		w.scope.RuleBeside = true
+		if two {
+			w.rule = beside // somebody else's: its name is taken
+		}
+	case found:
+		w.rule = rule
 	}
 	return nil
 }

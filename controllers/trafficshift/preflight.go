@@ -10,6 +10,7 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -25,7 +26,7 @@ func (r *Reconciler) preflight(ctx context.Context, w *world) ([]shift.Problem, 
 		return []shift.Problem{problem(v1alpha1.ReasonDeploymentNotFound, "there is no Deployment %s/%s to shift; create it, or delete this TrafficShift", w.shift.Namespace, w.shift.Name)}, nil
 	}
 	problems := slices.Concat(w.checkSpec(), r.checkEvidence(w), w.checkTemplate(), w.checkService(), w.checkNames())
-	for _, check := range []func(context.Context, *world) ([]shift.Problem, error){r.checkAutoscalers, r.checkGrants, r.checkClaims} {
+	for _, check := range []func(context.Context, *world) ([]shift.Problem, error){r.checkAutoscalers, r.checkGrants, r.checkRouting, r.checkClaims} {
 		found, err := check(ctx, w)
 		if err != nil {
 			return nil, err
@@ -48,6 +49,7 @@ func (w *world) checkSpec() []shift.Problem {
 	if len(w.invalid) > 0 {
 		problems = append(problems, problem(v1alpha1.ReasonInvalidSpec, "%v", w.invalid.ToAggregate()))
 	}
+	problems = append(problems, w.checkHTTP()...)
 	if raw := w.spec.TrafficPolicy; raw != nil && len(raw.Raw) > 0 {
 		w.scope.Policy = &networking.TrafficPolicy{}
 		if err := json.Unmarshal(raw.Raw, w.scope.Policy); err != nil {
@@ -59,6 +61,27 @@ func (w *world) checkSpec() []shift.Problem {
 		}
 	}
 	return problems
+}
+
+// checkHTTP reads what every route of ours carries over. Where it cannot be read, what was accepted last stays in force.
+func (w *world) checkHTTP() []shift.Problem {
+	written := w.shift.Spec.Routing
+	if written == nil || written.HTTP == nil || w.scope.Attached != nil {
+		return nil
+	}
+	read, errs := plan.HTTPFields(written.HTTP, field.NewPath("spec", "routing", "http"))
+	broken := slices.ContainsFunc(w.invalid, func(err *field.Error) bool { return strings.HasPrefix(err.Field, "spec.routing.http") })
+	if len(errs) == 0 && !broken {
+		w.scope.HTTP = read
+		return nil
+	}
+	if vs, ok := w.tables[w.shift.Name]; ok && w.ours(vs) && len(vs.Spec.GetHttp()) > 0 {
+		w.scope.HTTP = plan.CarriedOver(vs.Spec.GetHttp()[len(vs.Spec.GetHttp())-1]) // the last is the one that matches whatever no other does
+	}
+	if broken {
+		return nil // said already
+	}
+	return []shift.Problem{problem(v1alpha1.ReasonInvalidSpec, "%v", errs.ToAggregate())}
 }
 
 func (w *world) checkTemplate() []shift.Problem {
@@ -147,7 +170,8 @@ func (w *world) checkNames() []shift.Problem {
 	}
 	released := w.shift.Status.State.Phase == v1alpha1.PhaseDetaching
 	for _, name := range []string{w.shift.Name, plan.HostsName(w.shift.Name)} {
-		if vs, ok := w.tables[name]; ok && !w.takeable(vs) && !released && (name == w.shift.Name || len(w.spec.Hosts) > 0) {
+		wanted := name == w.shift.Name && w.scope.Attached == nil || len(w.spec.Hosts) > 0
+		if vs, ok := w.tables[name]; ok && !w.takeable(vs) && !released && wanted {
 			taken("VirtualService", name)
 		}
 	}

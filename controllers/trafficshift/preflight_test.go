@@ -42,6 +42,12 @@ func TestWhatStandsInTheWayIsSaidWithItsRemedy(t *testing.T) {
 	hosts := func(also string) string {
 		return strings.Replace(trafficShift, "spec:", "spec:\n  hosts: [shop.example.com]\n"+also, 1)
 	}
+	routed := func(routing string) string {
+		return strings.Replace(trafficShift, "spec:", "spec:\n  routing: {"+routing+"}", 1)
+	}
+	users := func(routes string) string {
+		return "\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: theirs}\nspec:\n  hosts: [micro-api]\n  http: [" + routes + "]\n"
+	}
 	edit := func(pairs ...string) string { return strings.NewReplacer(pairs...).Replace(service) }
 	alone := func(pairs ...string) string { d, _, _ := strings.Cut(edit(pairs...), "\n---\n"); return d }
 	headless := `
@@ -84,8 +90,51 @@ spec: {clusterIP: None, selector: {app: micro-api}, ports: [{name: http, port: 8
 			reason: v1alpha1.ReasonHostClaimed, remedy: []string{"VirtualService NS/theirs (host micro-api)"}},
 		"HostClaimedUnderTheNameOfOurHosts": {also: rival(virtualService, "NAME", "micro-api-hosts", "HOST", "micro-api"),
 			reason: v1alpha1.ReasonHostClaimed, remedy: []string{"VirtualService NS/micro-api-hosts"}},
-		"HostClaimedByARule": {also: rival(destinationRule, "NAME", "theirs", "HOST", "micro-api"),
-			reason: v1alpha1.ReasonHostClaimed, remedy: []string{"DestinationRule NS/theirs"}},
+		"RuleHasAVersionsSubset": {also: rival(destinationRule, "NAME", "theirs", "HOST", "micro-api", "trafficPolicy", "subsets: [{name: v1}, {name: all}], trafficPolicy"),
+			reason: v1alpha1.ReasonHostClaimed, remedy: []string{"DestinationRule NS/theirs: its subsets v1 have the names of versions", "rename or remove them"}},
+		"RuleIsNotForEverybody": {also: rival(destinationRule, "NAME", "micro-api", "HOST", "micro-api", "trafficPolicy", "exportTo: [.], trafficPolicy"),
+			reason: v1alpha1.ReasonHostClaimed, remedy: []string{"DestinationRule NS/micro-api: its exportTo (.)", "remove it"}},
+		"RuleSelectsWorkloads": {also: rival(destinationRule, "NAME", "theirs", "HOST", fullHost, "trafficPolicy", "workloadSelector: {matchLabels: {a: b}}, trafficPolicy"),
+			reason: v1alpha1.ReasonHostClaimed, remedy: []string{"DestinationRule NS/theirs: it has a workloadSelector", "remove it"}},
+		"TwoTrafficPolicies": {shift: strings.Replace(trafficShift, "spec:", "spec:\n  trafficPolicy: {loadBalancer: {simple: RANDOM}}", 1),
+			also:   rival(destinationRule, "NAME", "theirs", "HOST", "micro-api"),
+			reason: v1alpha1.ReasonHostClaimed, remedy: []string{"DestinationRule NS/theirs: it has a trafficPolicy and so has the TrafficShift", "keep one"}},
+		"HTTPFieldsAreNone": {shift: routed("http: {timeout: 5s, match: []}"),
+			reason: v1alpha1.ReasonInvalidSpec, remedy: []string{"spec.routing.http.match", "is what Sluice itself writes; accepted: corsPolicy, fault"}},
+		"HTTPFieldsHaveATypo": {shift: routed("http: {retries: {attemps: 3}}"),
+			reason: v1alpha1.ReasonInvalidSpec, remedy: []string{"spec.routing.http.retries.attemps", `"attempts"`}},
+		"AttachedToNothing": {shift: routed("virtualService: {name: theirs}"),
+			reason: v1alpha1.ReasonVirtualServiceUnfit, remedy: []string{`"theirs" does not exist`, "create it, or leave routing.virtualService out"}},
+		"AttachedToAnotherRoute": {shift: routed("virtualService: {name: theirs, routes: [main, spare]}"), also: users("{name: main, route: [{destination: {host: micro-api}}]}"),
+			reason: v1alpha1.ReasonVirtualServiceUnfit, remedy: []string{"no route named spare", "its routes: main"}},
+		"AttachedToAnotherHost": {shift: routed("virtualService: {name: theirs, routes: [main]}"), also: users("{name: main, route: [{destination: {host: other}}]}"),
+			reason: v1alpha1.ReasonVirtualServiceUnfit, remedy: []string{`route main sends requests to "other"`, "a route of their own"}},
+		"AttachedToNoRoute": {shift: routed("virtualService: {name: theirs}"), also: users("{route: [{destination: {host: other}}]}"),
+			reason: v1alpha1.ReasonVirtualServiceUnfit, remedy: []string{"no http route to micro-api", "its routes: #0"}},
+		"AttachedToARedirect": {shift: routed("virtualService: {name: theirs, routes: [main]}"), also: users("{name: main, redirect: {uri: /x}}"),
+			reason: v1alpha1.ReasonVirtualServiceUnfit, remedy: []string{"route main has a redirect", "name another"}},
+		"AttachedToSeveralDestinations": {shift: routed("virtualService: {name: theirs}"),
+			also:   users("{name: main, route: [{destination: {host: micro-api, subset: a}, weight: 1}, {destination: {host: micro-api, subset: b}, weight: 1}]}"),
+			reason: v1alpha1.ReasonVirtualServiceUnfit, remedy: []string{"route main has several destinations", "leave one"}},
+		"AttachedBesideAnotherRoute": {shift: routed("virtualService: {name: theirs, routes: [main]}"),
+			also:   users("{name: api, match: [{uri: {prefix: /api}}], route: [{destination: {host: micro-api}}]}, {name: main, route: [{destination: {host: micro-api}}]}"),
+			reason: v1alpha1.ReasonVirtualServiceUnfit, remedy: []string{"route api sends requests to micro-api too, past the weights", "name it as well"}},
+		"AttachedBesideConnections": {shift: routed("virtualService: {name: theirs}"),
+			also:   strings.Replace(users("{name: main, route: [{destination: {host: micro-api}}]}"), "  http:", "  tcp: [{route: [{destination: {host: micro-api}}]}]\n  http:", 1),
+			reason: v1alpha1.ReasonVirtualServiceUnfit, remedy: []string{"its tcp route 0 sends connections to micro-api", "take it out"}},
+		"AttachedToADelegate": {shift: routed("virtualService: {name: theirs}"), also: strings.Replace(users("{name: main, route: [{destination: {host: micro-api}}]}"), "hosts: [micro-api]", "exportTo: [.]", 1),
+			reason: v1alpha1.ReasonVirtualServiceUnfit, remedy: []string{`"theirs" is a delegate`, "routing.delegate: true"}},
+		"AttachedAndAlsoClaimed": {shift: routed("virtualService: {name: theirs}"), elsewhere: rival(virtualService, "NAME", "theirs", "HOST", fullHost),
+			also: users("{name: main, route: [{destination: {host: micro-api}}]}"), reason: v1alpha1.ReasonHostClaimed, remedy: []string{"VirtualService OTHER/theirs"}},
+		"DelegateWithoutARoot": {shift: routed("delegate: true"),
+			reason: v1alpha1.ReasonVirtualServiceUnfit, remedy: []string{"no VirtualService delegates to NS/micro-api", "delegate: {name: micro-api, namespace: NS}"}},
+		"DelegateOfADelegate": {shift: routed("delegate: true"), also: strings.Replace(users("{delegate: {name: micro-api, namespace: NS}}"), "hosts: [micro-api]", "exportTo: [.]", 1),
+			reason: v1alpha1.ReasonVirtualServiceUnfit, remedy: []string{"NS/theirs names micro-api and is a delegate itself", "name it in the root"}},
+		"DelegateWithARouteBeside": {shift: routed("delegate: true"),
+			also:   users("{match: [{uri: {prefix: /a}}], delegate: {name: micro-api, namespace: NS}}, {route: [{destination: {host: micro-api}}]}"),
+			reason: v1alpha1.ReasonVirtualServiceUnfit, remedy: []string{"also has a route to micro-api itself, past the weights"}},
+		"DelegateOfTwoPorts": {shift: routed("delegate: true"), service: edit("{name: http, port: 80, targetPort: http}", "{name: http, port: 80}, {name: grpc, port: 81}"),
+			reason: v1alpha1.ReasonVirtualServiceUnfit, remedy: []string{"has 2 HTTP ports", "routing.virtualService instead"}},
 		"HostHiddenByAClientsRule": {elsewhere: rival(destinationRule, "NAME", "theirs", "HOST", fullHost),
 			reason: v1alpha1.ReasonHostClaimed, remedy: []string{"DestinationRule OTHER/theirs"}},
 		"HostHiddenByAClientsWildcard": {elsewhere: rival(destinationRule, "NAME", "theirs", "HOST", `"*.NS.svc.cluster.local"`),
@@ -107,8 +156,8 @@ spec: {maxReplicas: 5, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, n
 			reason: v1alpha1.ReasonNameTaken, remedy: []string{"VirtualService NS/micro-api", "rename or delete it"}},
 		"HostsVirtualServiceNameTaken": {shift: hosts(""), also: rival(virtualService, "NAME", "micro-api-hosts", "HOST", "other"),
 			reason: v1alpha1.ReasonNameTaken, remedy: []string{"VirtualService NS/micro-api-hosts"}},
-		"DestinationRuleNameTaken": {also: rival(destinationRule, "NAME", "micro-api", "HOST", "other"),
-			reason: v1alpha1.ReasonNameTaken, remedy: []string{"DestinationRule NS/micro-api"}},
+		"BothDestinationRuleNamesTaken": {also: rival(destinationRule, "NAME", "micro-api", "HOST", "other") + "---" + rival(destinationRule, "NAME", "micro-api-versions", "HOST", "other"),
+			reason: v1alpha1.ReasonNameTaken, remedy: []string{"DestinationRule NS/micro-api-versions"}},
 		"GatewayNameTaken": {shift: hosts(""), also: `
 apiVersion: networking.istio.io/v1
 kind: Gateway

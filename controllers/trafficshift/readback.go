@@ -14,6 +14,9 @@ import (
 
 // tablesRead reads the weights back from every VirtualService that must carry them. One that is not ours does not count as there.
 func (w *world) tablesRead() []shift.Table {
+	if a := w.scope.Attached; a != nil {
+		return []shift.Table{a.Table(w.scope.Host)}
+	}
 	names := []string{w.shift.Name}
 	if len(w.scope.Entry.Hosts) > 0 {
 		names = append(names, plan.HostsName(w.shift.Name))

@@ -93,6 +93,9 @@ func conflictIsNoError(err error) (ctrl.Result, error) {
 // execute runs the plan. All steps of a group are tried, so that neither VirtualService of a rollback waits for the other; after a group
 // that has failed only pods are added.
 func (r *Reconciler) execute(ctx context.Context, w *world, d shift.Decision) error {
+	if w.scope.Template == nil {
+		return r.giveRoutesBack(ctx, w.shift)
+	}
 	if !w.writable() {
 		return nil
 	}
@@ -160,6 +163,10 @@ func (r *Reconciler) step(ctx context.Context, w *world, step plan.Step) (bool, 
 		return false, fmt.Errorf("%s: %T is not a set of fields", step, step.Object)
 	}
 	switch step.Verb {
+	case plan.Adjust:
+		return r.writer().Adjust(ctx, fields, w.scope.Attached.Object)
+	case plan.Forget:
+		return r.writer().Forget(ctx, w.scope.Attached.Object)
 	case plan.HandOver:
 		return r.writer().HandOver(ctx, fields, w.scope.Template)
 	case plan.PutBack:
@@ -187,6 +194,9 @@ func (r *Reconciler) finalize(ctx context.Context, ts *v1alpha1.TrafficShift) (d
 	}
 	if err == nil && template.DeletionTimestamp.IsZero() && !released {
 		return false, nil
+	}
+	if err := r.giveRoutesBack(ctx, ts); err != nil {
+		return true, err
 	}
 	controllerutil.RemoveFinalizer(ts, v1alpha1.Finalizer)
 	return true, r.patchFinalizers(ctx, ts)

@@ -1,0 +1,92 @@
+package v1alpha1
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// carriedFields are the fields of Istio's HTTPRoute that spec.routing.http may have.
+var carriedFields = []string{"corsPolicy", "fault", "headers", "retries", "rewrite", "timeout"}
+
+// validateRouting says what of the routing cannot go with the rest of the spec, and what is wrong with it by itself.
+func (s *TrafficShiftSpec) validateRouting(path *field.Path) field.ErrorList {
+	errs := s.Routing.validate(path.Child("routing"))
+	if s.Routing.VirtualService != nil && len(s.Hosts) > 0 {
+		errs = append(errs, field.Forbidden(path.Child("hosts"), "the hosts and gateways are those of routing.virtualService: leave out hosts"))
+	}
+	if s.Routing.VirtualService != nil && s.needsRules() {
+		errs = append(errs, field.Forbidden(path.Child("routing", "virtualService"),
+			"match, mirror, session and strategy ab-test take rules of their own, and of yours Sluice writes weights alone: leave those out, or let Sluice make the VirtualService"))
+	}
+	return errs
+}
+
+// needsRules reports whether the spec asks for more than weights.
+func (s *TrafficShiftSpec) needsRules() bool {
+	return s.Strategy == StrategyABTest || s.Session != nil ||
+		slices.ContainsFunc(s.Steps, func(step Step) bool { return len(step.Match) > 0 || step.Mirror != "" })
+}
+
+// validate says what can be said without knowing Istio's types: those are for whoever carries the fields over.
+func (r *Routing) validate(path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if vs := r.VirtualService; vs != nil {
+		errs = append(errs, vs.validate(path.Child("virtualService"))...)
+		if r.Delegate {
+			errs = append(errs, field.Forbidden(path.Child("delegate"), "virtualService attaches to routes that stand already, delegate makes some for a root of yours: choose one"))
+		}
+		if r.HTTP != nil {
+			errs = append(errs, field.Forbidden(path.Child("http"), "the routes are those of your own virtualService: write timeout, retries and the like there"))
+		}
+	}
+	if r.HTTP != nil {
+		errs = append(errs, validateHTTP(r.HTTP.Raw, path.Child("http"))...)
+	}
+	return errs
+}
+
+func (v *AttachedVirtualService) validate(path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if bad := validation.IsDNS1123Subdomain(v.Name); bad != nil {
+		errs = append(errs, field.Invalid(path.Child("name"), v.Name, "must be the name of a VirtualService in the same namespace"))
+	}
+	for i, name := range v.Routes {
+		if name == "" || slices.Contains(v.Routes[:i], name) {
+			errs = append(errs, field.Invalid(path.Child("routes").Index(i), name, "must be the name of a route, and each be there once"))
+		}
+	}
+	return errs
+}
+
+// validateHTTP refuses the fields that are Sluice's own, and those that Istio does not have.
+func validateHTTP(raw []byte, path *field.Path) field.ErrorList {
+	var written map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &written); err != nil {
+		return field.ErrorList{field.Invalid(path, string(raw), "must be an object with fields of Istio's HTTPRoute, such as {timeout: 5s}")}
+	}
+	var errs field.ErrorList
+	for _, name := range slices.Sorted(maps.Keys(written)) {
+		switch {
+		case slices.Contains(carriedFields, name):
+		case ownField(name):
+			errs = append(errs, field.Forbidden(path.Child(name), "is what Sluice itself writes; accepted: "+strings.Join(carriedFields, ", ")))
+		default:
+			errs = append(errs, field.NotSupported(path.Child(name), name, carriedFields))
+		}
+	}
+	return errs
+}
+
+// ownField reports whether a field of Istio's HTTPRoute is Sluice's to write, in either of the ways that Istio reads it.
+func ownField(name string) bool {
+	switch strings.ToLower(strings.ReplaceAll(name, "_", "")) {
+	case "name", "match", "route", "redirect", "directresponse", "delegate", "mirror", "mirrors", "mirrorpercent", "mirrorpercentage":
+		return true
+	}
+	return false
+}

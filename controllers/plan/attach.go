@@ -1,0 +1,374 @@
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+// Attached is a VirtualService of the user's that carries the weights. Sluice writes the destinations of its routes to the host, and
+// nothing else of it.
+type Attached struct {
+	// Name is its name, and Routes are the names of the routes that are written: every route to the host where there are none.
+	Name   string   `json:"virtualService"`
+	Routes []string `json:"routes,omitempty"`
+	// Was is what each route said before it was written, by the route's key, where that was anything.
+	Was map[string]Origin `json:"was,omitempty"`
+	// Object is the VirtualService as read in this pass, with whatever fields Istio may have by now; nil where there is none.
+	Object *unstructured.Unstructured `json:"-"`
+}
+
+// Origin is what a destination of the user's said of what Sluice writes.
+type Origin struct {
+	Subset string `json:"subset,omitempty"`
+	Weight *int64 `json:"weight,omitempty"`
+}
+
+// ReadAttached reads what our DestinationRule says of the VirtualService that the service was attached to when it was taken over; nil
+// where it was not.
+func ReadAttached(rule metav1.Object) *Attached {
+	a := &Attached{}
+	if err := json.Unmarshal([]byte(rule.GetAnnotations()[v1alpha1.AnnotationAttached]), a); err != nil || a.Name == "" {
+		return nil
+	}
+	return a
+}
+
+// record is what ReadAttached reads: the routes that Sluice has not written yet are as the user wrote them.
+func (a Attached) record(host string) string {
+	next := a
+	next.Was = map[string]Origin{}
+	for _, i := range a.selected(host) {
+		key := a.key(i)
+		switch first := a.destination(i, 0); {
+		case shift.Number(subsetOf(first)) == 0:
+			next.Was[key] = originOf(first)
+		default:
+			next.Was[key] = a.Was[key]
+		}
+		if next.Was[key] == (Origin{}) {
+			delete(next.Was, key)
+		}
+	}
+	if a.Object == nil {
+		next.Was = a.Was
+	}
+	raw, _ := json.Marshal(next) // strings and numbers always marshal
+	return string(raw)
+}
+
+// attach writes the weights into the user's VirtualService, or gives it back.
+func (s Scope) attach(d shift.Desired) []Step {
+	a := s.Attached
+	switch {
+	case a.Object == nil:
+		return nil
+	case d.Unroute:
+		return []Step{{Adjust, a.with(s.Host, nil)}, {Forget, a.Object.DeepCopy()}}
+	case d.Bare:
+		return []Step{{Adjust, a.with(s.Host, nil)}}
+	case len(d.Routes) > 0:
+		return []Step{{Adjust, a.with(s.Host, d.Routes)}}
+	}
+	return nil
+}
+
+// Bare is the VirtualService as it was before Sluice wrote it.
+func (a Attached) Bare(host string) *unstructured.Unstructured { return a.with(host, nil) }
+
+// with is the VirtualService with other destinations: those of routes, or, where there are none, those that it had.
+func (a Attached) with(host string, routes []shift.Route) *unstructured.Unstructured {
+	next := a
+	next.Object = a.Object.DeepCopy()
+	http := next.http()
+	for _, i := range a.selected(host) {
+		first := a.destination(i, 0)
+		if len(routes) == 0 && shift.Number(subsetOf(first)) == 0 {
+			continue // it is as its owner wrote it
+		}
+		if route, ok := http[i].(map[string]any); ok {
+			route["route"] = destinationsFrom(first, a.Was[a.key(i)], routes)
+		}
+	}
+	return next.Object
+}
+
+// destinationsFrom makes destinations that are the user's own but for subset and weight: its port, as it was written or not, and its
+// headers stay. A single destination gets everything whatever its weight says (W2), so it keeps the one that it had.
+func destinationsFrom(first map[string]any, was Origin, routes []shift.Route) []any {
+	if len(routes) == 0 {
+		return []any{destinationFrom(first, was.Subset, was.Weight)}
+	}
+	if len(routes) == 1 {
+		return []any{destinationFrom(first, routes[0].Version, was.Weight)}
+	}
+	unit := unitOf(routes)
+	var destinations []any
+	for _, r := range routes {
+		weight := int64(r.Weight / unit)
+		destinations = append(destinations, destinationFrom(first, r.Version, &weight))
+	}
+	return destinations
+}
+
+func destinationFrom(first map[string]any, subset string, weight *int64) map[string]any {
+	d := (&unstructured.Unstructured{Object: first}).DeepCopy().Object
+	delete(d, "weight")
+	if weight != nil {
+		d["weight"] = *weight
+	}
+	if to, ok := d["destination"].(map[string]any); ok {
+		delete(to, "subset")
+		if subset != "" {
+			to["subset"] = subset
+		}
+	}
+	return d
+}
+
+// Unfit says why the weights cannot be written into the VirtualService, and what to do about it; empty where they can.
+func (a Attached) Unfit(host, service string) string {
+	at := fmt.Sprintf("routing.virtualService: %q", a.Name)
+	if a.Object == nil {
+		return at + " does not exist in this namespace; create it, or leave routing.virtualService out, and Sluice makes one"
+	}
+	if hosts, _, _ := unstructured.NestedSlice(a.Object.Object, "spec", "hosts"); len(hosts) == 0 {
+		return at + " is a delegate, without hosts of its own; attach to a VirtualService that has some, or let Sluice make the delegate with routing.delegate: true"
+	}
+	if missing := a.missing(); len(missing) > 0 {
+		return fmt.Sprintf("%s has no route named %s; its routes: %s", at, strings.Join(missing, ", "), strings.Join(a.names(), ", "))
+	}
+	for _, i := range a.chosen(host) {
+		if why := a.unfitRoute(i, host, service); why != "" {
+			return fmt.Sprintf("%s: route %s %s", at, a.key(i), why)
+		}
+	}
+	if len(a.selected(host)) == 0 {
+		return fmt.Sprintf("%s has no http route to %s; its routes: %s", at, service, strings.Join(a.names(), ", "))
+	}
+	return a.unfitRest(at, host, service)
+}
+
+// unfitRoute says why one route cannot carry the weights.
+func (a Attached) unfitRoute(i int, host, service string) string {
+	route := a.route(i)
+	for _, other := range []string{"redirect", "directResponse", "delegate"} {
+		if route[other] != nil {
+			return fmt.Sprintf("has a %s: only routes with destinations have weights; name another", other)
+		}
+	}
+	ours, users := 0, 0
+	for j := range a.destinations(i) {
+		d := a.destination(i, j)
+		switch {
+		case !sameHost(hostOf(d), host):
+			return fmt.Sprintf("sends requests to %q as well as, or in place of, %s; give the requests for %s a route of their own", hostOf(d), service, service)
+		case shift.Number(subsetOf(d)) > 0:
+			ours++
+		default:
+			users++
+		}
+	}
+	if users > 1 && ours == 0 {
+		return "has several destinations; leave one, whose pods are all of the service's"
+	}
+	return ""
+}
+
+// unfitRest finds what else of the VirtualService sends requests to the service: they would reach every version, whatever the weights.
+func (a Attached) unfitRest(at, host, service string) string {
+	chosen := a.chosen(host)
+	for i := range a.http() {
+		for j := range a.destinations(i) {
+			if sameHost(hostOf(a.destination(i, j)), host) && !slices.Contains(chosen, i) {
+				return fmt.Sprintf("%s: route %s sends requests to %s too, past the weights; name it as well, or leave routes out to write all of them", at, a.key(i), service)
+			}
+		}
+	}
+	for _, kind := range []string{"tls", "tcp"} {
+		routes, _, _ := unstructured.NestedSlice(a.Object.Object, "spec", kind)
+		for i := range routes {
+			route, _ := routes[i].(map[string]any)
+			all, _ := route["route"].([]any)
+			for _, d := range all {
+				if to, _ := d.(map[string]any); sameHost(hostOf(to), host) {
+					return fmt.Sprintf("%s: its %s route %d sends connections to %s, and Sluice shifts http alone; take it out", at, kind, i, service)
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// Table reads the weights back. A route that names the service without a version of Sluice's, because it was not written yet or its
+// owner wrote it again, says nothing of them: it is written.
+func (a Attached) Table(host string) shift.Table {
+	t := shift.Table{Name: a.Name, Bare: true}
+	if a.Object == nil {
+		return t
+	}
+	for _, i := range a.selected(host) {
+		read := a.weights(i)
+		switch {
+		case len(read) == 0:
+		case !t.Exists:
+			t.Routes, t.Exists, t.Bare = read, true, false
+		default:
+			for j := range t.Routes {
+				t.Routes[j].Weight = min(t.Routes[j].Weight, weightOf(read, t.Routes[j].Version))
+			}
+		}
+	}
+	return t
+}
+
+// weights reads one route in thousandths; nothing where it names no version.
+func (a Attached) weights(i int) []shift.Route {
+	sum, all := int64(0), a.destinations(i)
+	for j := range all {
+		if shift.Number(subsetOf(a.destination(i, j))) == 0 {
+			return nil
+		}
+		sum += weightIn(a.destination(i, j))
+	}
+	routes := make([]shift.Route, 0, len(all))
+	for j := range all {
+		r := shift.Route{Version: subsetOf(a.destination(i, j)), Weight: v1alpha1.Whole}
+		if len(all) > 1 {
+			r.Weight = 0
+			if sum > 0 {
+				r.Weight = v1alpha1.Permille(int64(v1alpha1.Whole) * weightIn(a.destination(i, j)) / sum)
+			}
+		}
+		routes = append(routes, r)
+	}
+	return routes
+}
+
+func weightOf(routes []shift.Route, version string) v1alpha1.Permille {
+	for _, r := range routes {
+		if r.Version == version {
+			return r.Weight
+		}
+	}
+	return 0
+}
+
+// chosen are the routes that are to be written: the named ones, or those with a destination of the host.
+func (a Attached) chosen(host string) []int {
+	var chosen []int
+	for i := range a.http() {
+		name, _ := a.route(i)["name"].(string)
+		to := slices.ContainsFunc(a.destinations(i), func(d any) bool {
+			m, _ := d.(map[string]any)
+			return sameHost(hostOf(m), host)
+		})
+		if slices.Contains(a.Routes, name) || len(a.Routes) == 0 && to {
+			chosen = append(chosen, i)
+		}
+	}
+	return chosen
+}
+
+// selected are those of them that can be: what goes elsewhere is never touched.
+func (a Attached) selected(host string) []int {
+	return slices.DeleteFunc(a.chosen(host), func(i int) bool {
+		return len(a.destinations(i)) == 0 || a.unfitRoute(i, host, "") != ""
+	})
+}
+
+func (a Attached) missing() []string {
+	return slices.DeleteFunc(slices.Clone(a.Routes), func(name string) bool { return slices.Contains(a.names(), name) })
+}
+
+func (a Attached) names() []string {
+	var names []string
+	for i := range a.http() {
+		names = append(names, a.key(i))
+	}
+	if len(names) == 0 {
+		return []string{"none"}
+	}
+	return names
+}
+
+// key is a route's name, or its place where it has none.
+func (a Attached) key(i int) string {
+	if name, _ := a.route(i)["name"].(string); name != "" {
+		return name
+	}
+	return fmt.Sprintf("#%d", i)
+}
+
+func (a Attached) http() []any {
+	if a.Object == nil {
+		return nil
+	}
+	spec, _ := a.Object.Object["spec"].(map[string]any)
+	http, _ := spec["http"].([]any)
+	return http
+}
+
+func (a Attached) route(i int) map[string]any {
+	route, _ := a.http()[i].(map[string]any)
+	return route
+}
+
+func (a Attached) destinations(i int) []any {
+	all, _ := a.route(i)["route"].([]any)
+	return all
+}
+
+func (a Attached) destination(i, j int) map[string]any {
+	d, _ := a.destinations(i)[j].(map[string]any)
+	return d
+}
+
+func hostOf(destination map[string]any) string {
+	to, _ := destination["destination"].(map[string]any)
+	host, _ := to["host"].(string)
+	return host
+}
+
+func subsetOf(destination map[string]any) string {
+	to, _ := destination["destination"].(map[string]any)
+	subset, _ := to["subset"].(string)
+	return subset
+}
+
+func weightIn(destination map[string]any) int64 {
+	weight, _ := destination["weight"].(int64)
+	return weight
+}
+
+func originOf(destination map[string]any) Origin {
+	o := Origin{Subset: subsetOf(destination)}
+	if weight, ok := destination["weight"].(int64); ok {
+		o.Weight = &weight
+	}
+	return o
+}
+
+// sameHost resolves a host as Istio does: a name without dots is of the VirtualService's namespace, which is the Service's (rule V1).
+func sameHost(host, full string) bool {
+	name, _, _ := strings.Cut(full, ".")
+	return host == full || host == name && name != ""
+}
+
+// DelegatesTo reports whether a VirtualService hands a route over to another one.
+func DelegatesTo(root *networkingv1.VirtualService, namespace, name string) bool {
+	for _, http := range root.Spec.GetHttp() {
+		if d := http.GetDelegate(); d.GetName() == name && (d.GetNamespace() == namespace || d.GetNamespace() == "" && root.Namespace == namespace) {
+			return true
+		}
+	}
+	return false
+}

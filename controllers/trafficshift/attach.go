@@ -1,0 +1,207 @@
+package trafficshift
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/plan"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+var virtualServiceKind = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1", Kind: "VirtualService"}
+
+// readRouting finds whose routes carry the weights. Once the service is taken over that is what our own objects say, whatever the spec
+// says by now: routes that followed an edit would leave weights behind in somebody else's.
+func (r *Reconciler) readRouting(ctx context.Context, w *world) error {
+	if w.scope.Template == nil {
+		return nil
+	}
+	w.scope.Attached, w.scope.Delegate = w.wishedAttachment(), w.spec.Routing != nil && w.spec.Routing.Delegate
+	if w.rule != nil && w.ours(w.rule) {
+		w.scope.Attached = plan.ReadAttached(w.rule)
+	}
+	if vs, ok := w.tables[w.shift.Name]; ok && w.ours(vs) {
+		w.scope.Delegate = len(vs.Spec.GetHosts()) == 0
+	}
+	if w.scope.Attached == nil {
+		return nil
+	}
+	w.scope.Delegate = false
+	return r.readAttached(ctx, w.shift.Namespace, w.scope.Attached)
+}
+
+// readAttached reads the user's VirtualService past the cache, which drops what this release of Istio's types does not know.
+func (r *Reconciler) readAttached(ctx context.Context, namespace string, a *plan.Attached) error {
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(virtualServiceKind)
+	err := r.Live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: a.Name}, u)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("reading VirtualService %s/%s: %w", namespace, a.Name, err)
+	}
+	a.Object = u
+	return nil
+}
+
+// wishedAttachment is what the spec asks to attach to.
+func (w *world) wishedAttachment() *plan.Attached {
+	if w.spec.Routing == nil || w.spec.Routing.VirtualService == nil {
+		return nil
+	}
+	vs := w.spec.Routing.VirtualService
+	return &plan.Attached{Name: vs.Name, Routes: vs.Routes}
+}
+
+// checkRouting reports what keeps the weights from being carried by the routes that the spec names.
+func (r *Reconciler) checkRouting(ctx context.Context, w *world) ([]shift.Problem, error) {
+	if w.scope.Service == nil {
+		return nil, nil
+	}
+	if moved := w.checkMovedRouting(); moved != nil {
+		return moved, nil
+	}
+	switch {
+	case w.scope.Attached != nil:
+		if why := w.scope.Attached.Unfit(w.scope.Host, w.scope.Service.Name); why != "" {
+			return []shift.Problem{problem(v1alpha1.ReasonVirtualServiceUnfit, "%s", why)}, nil
+		}
+	case w.scope.Delegate:
+		return r.checkRoot(ctx, w)
+	}
+	return nil, nil
+}
+
+// checkMovedRouting refuses to change whose routes carry the weights of a service that is taken over already.
+func (w *world) checkMovedRouting() []shift.Problem {
+	if w.rule == nil || !w.ours(w.rule) {
+		return nil
+	}
+	wished, is := w.wishedAttachment(), w.scope.Attached
+	delegate := w.spec.Routing != nil && w.spec.Routing.Delegate
+	same := wished == nil && is == nil || wished != nil && is != nil && wished.Name == is.Name && slices.Equal(wished.Routes, is.Routes)
+	if same && (is != nil || delegate == w.scope.Delegate) {
+		return nil
+	}
+	return []shift.Problem{problem(v1alpha1.ReasonInvalidSpec,
+		"spec.routing: the weights are carried by %s, and moving them would move all traffic past the gates; hand the service back first (annotation %s: \"true\" on the TrafficShift)",
+		w.carriedBy(), v1alpha1.AnnotationDetach)}
+}
+
+func (w *world) carriedBy() string {
+	switch a := w.scope.Attached; {
+	case a != nil && len(a.Routes) > 0:
+		return fmt.Sprintf("routes %s of VirtualService %s", strings.Join(a.Routes, ", "), a.Name)
+	case a != nil:
+		return "VirtualService " + a.Name
+	case w.scope.Delegate:
+		return fmt.Sprintf("VirtualService %s, a delegate", w.shift.Name)
+	}
+	return "VirtualServices of Sluice's own"
+}
+
+// checkRoot refuses a delegate that no root names, or that Istio would drop without a word (rule V5).
+func (r *Reconciler) checkRoot(ctx context.Context, w *world) ([]shift.Problem, error) {
+	var list networkingv1.VirtualServiceList
+	if err := r.Client.List(ctx, &list); err != nil {
+		return nil, fmt.Errorf("listing VirtualServices: %w", err)
+	}
+	unfit := func(format string, args ...any) []shift.Problem {
+		return []shift.Problem{problem(v1alpha1.ReasonVirtualServiceUnfit, "routing.delegate: "+format, args...)}
+	}
+	if ports := plan.HTTPPorts(w.scope.Service); len(ports) > 1 {
+		return unfit("Service %s has %d HTTP ports, and a delegate has one route for whatever its root hands over; attach to a VirtualService of yours with routing.virtualService instead",
+			w.scope.Service.Name, len(ports)), nil
+	}
+	found := false
+	for _, root := range list.Items {
+		if w.ours(root) || !plan.DelegatesTo(root, w.shift.Namespace, w.shift.Name) {
+			continue
+		}
+		found = true
+		name := root.Namespace + "/" + root.Name
+		if len(root.Spec.GetHosts()) == 0 {
+			return unfit("VirtualService %s names %s and is a delegate itself; Istio follows one level only: name it in the root", name, w.shift.Name), nil
+		}
+		for _, http := range root.Spec.GetHttp() {
+			for _, d := range http.GetRoute() {
+				if r.fullName(d.GetDestination().GetHost(), root.Namespace) == w.scope.Host {
+					return unfit("VirtualService %s also has a route to %s itself, past the weights; let it delegate to %s/%s instead",
+						name, w.scope.Service.Name, w.shift.Namespace, w.shift.Name), nil
+				}
+			}
+		}
+	}
+	if !found {
+		return unfit("no VirtualService delegates to %s/%s; give a route of your root delegate: {name: %s, namespace: %s} in place of route",
+			w.shift.Namespace, w.shift.Name, w.shift.Name, w.shift.Namespace), nil
+	}
+	return nil, nil
+}
+
+// giveRoutesBack takes our subsets off the user's VirtualService of a shift whose Deployment is gone: that takes our DestinationRule
+// with it, and a route that went on naming its subsets would answer 503 for ever.
+func (r *Reconciler) giveRoutesBack(ctx context.Context, ts *v1alpha1.TrafficShift) error {
+	a, host, err := r.abandoned(ctx, ts)
+	if err != nil || a == nil {
+		return err
+	}
+	if err := r.readAttached(ctx, ts.Namespace, a); err != nil || a.Object == nil {
+		return err
+	}
+	if _, err := r.writer().Adjust(ctx, a.Bare(host), a.Object); err != nil {
+		return err
+	}
+	if err := r.readAttached(ctx, ts.Namespace, a); err != nil {
+		return err
+	}
+	_, err = r.writer().Forget(ctx, a.Object)
+	return err
+}
+
+// abandoned is what a shift without a Deployment was attached to, and for which host: as our DestinationRule says while it is there, and
+// as the spec says afterwards.
+func (r *Reconciler) abandoned(ctx context.Context, ts *v1alpha1.TrafficShift) (*plan.Attached, string, error) {
+	for _, name := range []string{ts.Name, plan.RuleBeside(ts.Name)} {
+		rule := &networkingv1.DestinationRule{}
+		found, err := r.read(ctx, ts.Namespace, name, rule)
+		if err != nil {
+			return nil, "", err
+		}
+		if a := plan.ReadAttached(rule); found && a != nil && rule.Labels[v1alpha1.LabelShift] == ts.Name {
+			return a, rule.Spec.GetHost(), nil
+		}
+	}
+	if ts.Spec.Routing == nil || ts.Spec.Routing.VirtualService == nil {
+		return nil, "", nil
+	}
+	vs := ts.Spec.Routing.VirtualService
+	return &plan.Attached{Name: vs.Name, Routes: vs.Routes}, r.fullName(cmp.Or(ts.Spec.Service, ts.Name), ts.Namespace), nil
+}
+
+// byAttachment maps a VirtualService of a user's to the shifts that write its weights, or that wait for it to be there or to be fit.
+func (r *Reconciler) byAttachment(ctx context.Context, o client.Object) []reconcile.Request {
+	requests := byLabel(ctx, o)
+	var list v1alpha1.TrafficShiftList
+	if err := r.Client.List(ctx, &list, client.InNamespace(o.GetNamespace())); err != nil {
+		return requests
+	}
+	for i := range list.Items {
+		if routing := list.Items[i].Spec.Routing; routing != nil && routing.VirtualService != nil && routing.VirtualService.Name == o.GetName() {
+			requests = append(requests, request(o.GetNamespace(), list.Items[i].Name)...)
+		}
+	}
+	return requests
+}
