@@ -114,7 +114,7 @@ func unitOf(routes []shift.Route) v1alpha1.Permille {
 // unroute removes what Sluice alone needs. Hosts that nothing else serves keep a Gateway and a VirtualService without subsets, which
 // belong to nobody from then on.
 func (s Scope) unroute() []Step {
-	steps := []Step{{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(s.Template.Name)}}}
+	steps := []Step{s.letMeshGo()}
 	switch {
 	case s.Leave:
 		return append(steps, s.deleteHosts(), s.deleteGateway())
@@ -133,6 +133,17 @@ func (s Scope) unroute() []Step {
 		steps = append(steps, Step{Disown, gateway})
 	}
 	return steps
+}
+
+// letMeshGo removes the VirtualService for the mesh. A delegate stays, without subsets and without an owner: its root names it, and would
+// answer 404 without it.
+func (s Scope) letMeshGo() Step {
+	if !s.Delegate || len(HTTPPorts(s.Service)) == 0 {
+		return Step{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(s.Template.Name)}}
+	}
+	vs := s.MakeVirtualService([]shift.Route{{Weight: v1alpha1.Whole}})
+	vs.ObjectMeta = s.disowned(vs.Name)
+	return Step{Disown, vs}
 }
 
 // gateways are what the hosts are bound to, each with its namespace.

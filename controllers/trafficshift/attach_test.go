@@ -219,7 +219,8 @@ func TestADeletedDeploymentGivesItsRoutesBack(t *testing.T) {
 	}
 }
 
-// A delegate is the root's: no hosts, no gateways, and gone when the service is handed back.
+// A delegate is the root's: no hosts, no gateways, and left without an owner when the service is handed back, so that the root's route
+// still leads somewhere.
 func TestDelegate(t *testing.T) {
 	c := newCluster(t)
 	c.apply(service)
@@ -249,8 +250,8 @@ spec:
 	}
 	c.patch(&v1alpha1.TrafficShift{}, "micro-api", `{"metadata": {"annotations": {"sluice.dev/detach": "true"}}}`)
 	c.run("handing back", 90, func(s *v1alpha1.TrafficShift) bool { return s.Status.State.Stage == v1alpha1.StageReleased })
-	if c.get("micro-api", vs) {
-		t.Error("the delegate is still there")
+	if !c.get("micro-api", vs) || len(vs.OwnerReferences) > 0 || vs.Spec.GetHttp()[0].GetRoute()[0].GetDestination().GetSubset() != "" {
+		t.Errorf("the root's delegate should be left, without owner and subsets: %v %v", vs.OwnerReferences, &vs.Spec)
 	}
 }
 

@@ -1,0 +1,163 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/e2e/scene"
+)
+
+// TestAttach applies examples/attach. Its README: "the destinations of `api` and `pages`", "Timeouts, matches, the redirect, labels and whatever
+// else stand there stay as they are", "Whoever applies it in the middle of a release is written over at once", "gives every destination
+// back as it was", and "The DestinationRule keeps its trafficPolicy too".
+func TestAttach(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	const name, v2 = "catalog", "1.3"
+	if err := s.Apply(t.Context(), "examples/attach"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { remove(t, s, name) })
+	t.Cleanup(func() { leave(t, s, name) })
+	before := routesOfUsers(t, s, name)
+	inside := within(t, s, name, "http://catalog.shop.svc.cluster.local/api/", 80)
+	await(t, s, name, "to be adopted", scene.Stable("v1"))
+	outside := through(t, s, "catalog.example.com", 80)
+
+	if err := s.SetImage(t.Context(), name, registry+"micro-api:"+v2); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s, name, "to prove 50%", proven(500))
+	checkShare(t, "in the mesh", inside, v2, 500, 4*time.Second)
+	checkShare(t, "at the gateway", outside, v2, 500, 4*time.Second)
+	checkPolicyAndSubsets(t, s, name, "v1", "v2")
+
+	git, err := os.ReadFile(filepath.Join(s.Repo, "examples", "attach", "routes.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ApplyYAML(t.Context(), git); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the weights to be written over the version of git", func(context.Context) error {
+		if text := fmt.Sprint(routesOfUsers(t, s, name)); !strings.Contains(text, "subset:v2") {
+			return fmt.Errorf("%s", text)
+		}
+		return nil
+	})
+	ts := await(t, s, name, "to be promoted", scene.Stable("v2"))
+	if got := ts.Status.History[0]; got.Reason != v1alpha1.ReasonPromoted {
+		t.Errorf("it ended as %+v", got)
+	}
+
+	if err := s.Annotate(t.Context(), deployment(name), map[string]string{v1alpha1.AnnotationStrategy: ""}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Gone(t.Context(), patience, shiftOf(name)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, routesOfUsers(t, s, name)); diff != "" {
+		t.Errorf("the user's VirtualService (-before +after):\n%s", diff)
+	}
+	vs := &networkingv1.VirtualService{}
+	if err := s.Client.Get(t.Context(), inShop(name), vs); err != nil {
+		t.Fatal(err)
+	}
+	if slices.ContainsFunc(vs.ManagedFields, func(f metav1.ManagedFieldsEntry) bool { return f.Manager == v1alpha1.FieldManager }) || len(vs.OwnerReferences) > 0 {
+		t.Errorf("something of Sluice's is left on it: %v %v", vs.ManagedFields, vs.OwnerReferences)
+	}
+	lossless(t, inside, outside)
+	if total := inside.Report().Total + outside.Report().Total; total < 5_000 {
+		t.Errorf("%d requests were sent; adoption, a shift and handing back are judged over 5,000", total)
+	}
+}
+
+// remove takes away what a test's users have in the mesh beside Sluice.
+func remove(t *testing.T, s *scene.Scene, names ...string) {
+	for _, name := range names {
+		at := metav1.ObjectMeta{Namespace: scene.Shop, Name: name}
+		for _, o := range []client.Object{&networkingv1.VirtualService{ObjectMeta: at}, &networkingv1.DestinationRule{ObjectMeta: at}, &networkingv1.Gateway{ObjectMeta: at}} {
+			if err := client.IgnoreNotFound(s.Client.Delete(context.Background(), o)); err != nil && s.Err() == nil { // the test's own context has ended
+				t.Errorf("removing %T %s: %v", o, name, err)
+			}
+		}
+	}
+}
+
+// routesOfUsers is the spec of a VirtualService, with every field that the API server has.
+func routesOfUsers(t *testing.T, s *scene.Scene, name string) any {
+	t.Helper()
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1", Kind: "VirtualService"})
+	if err := s.Client.Get(t.Context(), inShop(name), u); err != nil {
+		t.Fatal(err)
+	}
+	return u.Object["spec"]
+}
+
+// checkPolicyAndSubsets asks istiod what it has made of two DestinationRules for one host: the user's policy, in every cluster.
+func checkPolicyAndSubsets(t *testing.T, s *scene.Scene, name string, subsets ...string) {
+	t.Helper()
+	snap := s.Plane.Gateway.Snapshot()
+	for _, subset := range subsets {
+		cluster := fmt.Sprintf("outbound|80|%s|%s.shop.svc.cluster.local", subset, name)
+		sent, ok := snap.Clusters[cluster]
+		if !ok {
+			t.Errorf("istiod sends no cluster %s", cluster)
+			continue
+		}
+		if got := sent.Config.GetCircuitBreakers().GetThresholds()[0].GetMaxConnections().GetValue(); got != 100 {
+			t.Errorf("%s: maxConnections is %d; want the user's 100", cluster, got)
+		}
+	}
+}
+
+// TestDelegate applies examples/delegate. Its README: "hands the requests below `/` over", "carried over as written", and "leaves the
+// delegate, without subsets and without an owner".
+func TestDelegate(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	const name, v2 = "search", "1.3"
+	if err := s.Apply(t.Context(), "examples/delegate"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { remove(t, s, name, name+"-root") })
+	t.Cleanup(func() { leave(t, s, name) })
+	await(t, s, name, "to be adopted", scene.Stable("v1"))
+	inside := within(t, s, name, "http://search.shop.svc.cluster.local/", 60)
+	outside := through(t, s, "search.example.com", 60)
+	if err := s.SetImage(t.Context(), name, registry+"micro-api:"+v2); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s, name, "to prove 50%", proven(500))
+	checkShare(t, "in the mesh", inside, v2, 500, 4*time.Second)
+	checkShare(t, "at the gateway", outside, v2, 500, 4*time.Second)
+	await(t, s, name, "to be promoted", scene.Stable("v2"))
+
+	if err := s.Annotate(t.Context(), shiftOf(name), map[string]string{v1alpha1.AnnotationDetach: "true"}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s, name, "to be handed back", func(ts *v1alpha1.TrafficShift) bool { return ts.Status.State.Stage == v1alpha1.StageReleased })
+	vs := &networkingv1.VirtualService{}
+	if err := s.Client.Get(t.Context(), inShop(name), vs); err != nil {
+		t.Fatal(err)
+	}
+	if got := vs.Spec.GetHttp()[0].GetTimeout().GetSeconds(); got != 3 || len(vs.OwnerReferences) > 0 {
+		t.Errorf("timeout %ds, owners %v; want 3 and nobody", got, vs.OwnerReferences)
+	}
+	lossless(t, inside, outside)
+}
