@@ -1,8 +1,12 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -160,4 +164,87 @@ func TestDelegate(t *testing.T) {
 		t.Errorf("timeout %ds, owners %v; want 3 and nobody", got, vs.OwnerReferences)
 	}
 	lossless(t, inside, outside)
+}
+
+// TestTLSGateway applies examples/tls-gateway. Its README: "make a Gateway that ends TLS for that host on port 443, and answers requests on
+// port 80 with a redirect to it". The lab's gateway ends no TLS: what it is to do on port 443 is read from istiod itself.
+func TestTLSGateway(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	const name = "checkout"
+	if err := s.Apply(t.Context(), "examples/tls-gateway"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { leave(t, s, name) })
+	inside := within(t, s, name, "http://checkout.shop.svc.cluster.local/", 60)
+	await(t, s, name, "to be adopted", scene.Stable("v1"))
+
+	addr, err := s.Plane.Gateway.WaitAddr(t.Context(), 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the redirect", func(ctx context.Context) error { return redirected(ctx, addr, "checkout.example.com") })
+
+	if err := s.SetImage(t.Context(), name, registry+"micro-api:1.3"); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s, name, "to prove 50%", proven(500))
+	sent := configDump(t, s)
+	for _, want := range []string{
+		`"kubernetes://checkout-tls"`,     // the Secret that the gateway asks for
+		`"https.443.https.checkout.shop"`, // the routes of the TLS server
+		`"checkout.example.com:443"`, `"server_names":["checkout.example.com"]`,
+	} {
+		if !strings.Contains(sent, want) {
+			t.Errorf("istiod does not send the gateway %s", want)
+		}
+	}
+	_, routes, _ := strings.Cut(sent, `"name":"https.443.https.checkout.shop"`)
+	if len(routes) > 4000 {
+		routes = routes[:4000]
+	}
+	for _, version := range []string{"v1", "v2"} {
+		if cluster := fmt.Sprintf("outbound|80|%s|checkout.shop.svc.cluster.local", version); !strings.Contains(routes, cluster) {
+			t.Errorf("the routes of the TLS server do not name %s: %s", cluster, routes)
+		}
+	}
+	await(t, s, name, "to be promoted", scene.Stable("v2"))
+	lossless(t, inside)
+}
+
+// redirected asks for a page without TLS.
+func redirected(ctx context.Context, addr, host string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/pay", nil)
+	if err != nil {
+		return err
+	}
+	req.Host = host
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if got, want := resp.Header.Get("Location"), "https://"+host+"/pay"; resp.StatusCode != http.StatusMovedPermanently || got != want {
+		return fmt.Errorf("%s to %q; want a redirect to %q", resp.Status, got, want)
+	}
+	return nil
+}
+
+// configDump is all that istiod has for the ingress gateway, on one line.
+func configDump(t *testing.T, s *scene.Scene) string {
+	t.Helper()
+	resp, err := http.Get(s.IstiodHTTP + "/debug/config_dump?proxyID=istio-ingressgateway-0.istio-system")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := &bytes.Buffer{}
+	if err := json.Compact(line, raw); err != nil {
+		t.Fatalf("%s: %v: %.300s", resp.Status, err, raw)
+	}
+	return line.String()
 }

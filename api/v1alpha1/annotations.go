@@ -31,6 +31,7 @@ const (
 	AnnotationConclude     = Prefix + "conclude"
 	AnnotationSession      = Prefix + "session"
 	AnnotationPreview      = Prefix + "preview"
+	AnnotationTLSSecret    = Prefix + "tls-secret"
 	AnnotationTimeout      = Prefix + "timeout"
 	AnnotationRetries      = Prefix + "retries"
 	AnnotationAttach       = Prefix + "virtual-service"

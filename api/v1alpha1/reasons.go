@@ -94,6 +94,7 @@ const (
 	ReasonTemplateSetsVersion       = "TemplateSetsVersion"
 	ReasonVirtualServiceUnfit       = "VirtualServiceUnfit"
 	ReasonHostClaimed               = "HostClaimed"
+	ReasonDuplicateTLSHost          = "DuplicateTLSHost"
 	ReasonHostNotAllowed            = "HostNotAllowed"
 	ReasonGatewayNotAllowed         = "GatewayNotAllowed"
 	ReasonAutoscalerTargetsTemplate = "AutoscalerTargetsTemplate"

@@ -62,6 +62,8 @@ const (
 // Whatever the schema lets through must decode: one object that does not would blind every controller's watch to all of them.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.gateways) || size(self.gateways) == 0 || (has(self.hosts) && size(self.hosts) > 0)",message="gateways need hosts: a gateway is bound only for the hosts it serves"
+// +kubebuilder:validation:XValidation:rule="!has(self.gatewayTLS) || (has(self.hosts) && size(self.hosts) > 0 && (!has(self.gateways) || size(self.gateways) == 0))",message="gatewayTLS is for the Gateway that Sluice makes: it needs hosts, and no gateways"
+// +kubebuilder:validation:XValidation:rule="!has(self.httpsRedirect) || has(self.gatewayTLS)",message="httpsRedirect needs gatewayTLS: there is nothing to redirect to"
 // +kubebuilder:validation:XValidation:rule="!has(self.pacing) || self.pacing != 'auto' || !has(self.steps)",message="pacing auto chooses the weights itself: leave out steps, or write pacing: ladder"
 // +kubebuilder:validation:XValidation:rule="!has(self.duration) || !has(self.hold)",message="duration and hold exclude each other: duration is the whole way, and hold a part of it"
 // +kubebuilder:validation:XValidation:rule="!has(self.duration) || !has(self.pacing) || self.pacing != 'auto'",message="pacing auto takes as long as the evidence takes: leave out duration, or write pacing: ladder"
@@ -188,6 +190,17 @@ type TrafficShiftSpec struct {
 	// +listType=set
 	// +optional
 	Gateways []string `json:"gateways,omitempty"`
+
+	// gatewayTLS is Istio's own ServerTLSSettings for the Gateway that Sluice makes, such as {mode: SIMPLE, credentialName: shop-tls}: the
+	// hosts are then served with TLS on port 443. The Secret must be in the namespace of the gateway's pods, wherever this one is.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Type=object
+	// +optional
+	GatewayTLS *apiextensionsv1.JSON `json:"gatewayTLS,omitempty"`
+
+	// httpsRedirect answers requests without TLS with a redirect. It is true where gatewayTLS is set and nothing is said.
+	// +optional
+	HTTPSRedirect *bool `json:"httpsRedirect,omitempty"`
 
 	// service names the Service that carries the traffic, where several select the pods.
 	// +optional

@@ -50,6 +50,15 @@ func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 	if len(s.Gateways) > 0 && len(s.Hosts) == 0 {
 		errs = append(errs, field.Required(path.Child("hosts"), "gateways need hosts: a gateway is bound only for the hosts it serves"))
 	}
+	if s.GatewayTLS != nil && len(s.Hosts) == 0 {
+		errs = append(errs, field.Required(path.Child("hosts"), "gatewayTLS is for the Gateway that Sluice makes: it needs hosts, and no gateways"))
+	}
+	if s.GatewayTLS != nil && len(s.Gateways) > 0 {
+		errs = append(errs, field.Forbidden(path.Child("gateways"), "gatewayTLS is for the Gateway that Sluice makes: it needs hosts, and no gateways"))
+	}
+	if s.HTTPSRedirect != nil && s.GatewayTLS == nil {
+		errs = append(errs, field.Forbidden(path.Child("httpsRedirect"), "httpsRedirect needs gatewayTLS: there is nothing to redirect to"))
+	}
 	if s.Hold.Duration < 0 {
 		errs = append(errs, field.Invalid(path.Child("hold"), s.Hold.Duration.String(), "must not be negative"))
 	}

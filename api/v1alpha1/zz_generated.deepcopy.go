@@ -774,6 +774,16 @@ func (in *TrafficShiftSpec) DeepCopyInto(out *TrafficShiftSpec) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.GatewayTLS != nil {
+		in, out := &in.GatewayTLS, &out.GatewayTLS
+		*out = new(apiextensionsv1.JSON)
+		(*in).DeepCopyInto(*out)
+	}
+	if in.HTTPSRedirect != nil {
+		in, out := &in.HTTPSRedirect, &out.HTTPSRedirect
+		*out = new(bool)
+		**out = **in
+	}
 	if in.Replicas != nil {
 		in, out := &in.Replicas, &out.Replicas
 		*out = new(int32)

@@ -3,7 +3,6 @@ package plan
 import (
 	"slices"
 
-	networking "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,14 +40,11 @@ func (s Scope) deleteHosts() Step {
 
 func (s Scope) deleteGateway() Step { return Step{Delete, s.MakeGateway()} }
 
-// MakeGateway makes a plain HTTP gateway for the hosts that were asked for and for nothing else.
+// MakeGateway makes a gateway for the hosts that were asked for and for nothing else.
 func (s Scope) MakeGateway() *networkingv1.Gateway {
 	gw := &networkingv1.Gateway{TypeMeta: gatewayType, ObjectMeta: s.meta(s.Template.Name)}
 	gw.Spec.Selector = s.GatewaySelector
-	gw.Spec.Servers = []*networking.Server{{
-		Port:  &networking.Port{Number: 80, Name: "http", Protocol: "HTTP"},
-		Hosts: s.Entry.served(),
-	}}
+	gw.Spec.Servers = s.servers()
 	return gw
 }
 

@@ -131,6 +131,12 @@ func (s scenario) scope(t *testing.T) plan.Scope {
 			t.Fatal(err)
 		}
 	}
+	if spec.GatewayTLS != nil {
+		var errs field.ErrorList
+		if scope.TLS, errs = plan.ServerTLS(spec.GatewayTLS, field.NewPath("gatewayTLS")); len(errs) > 0 {
+			t.Fatal(errs)
+		}
+	}
 	if spec.Routing != nil {
 		var errs field.ErrorList
 		if scope.HTTP, errs = plan.HTTPFields(spec.Routing.HTTP, field.NewPath("http")); len(errs) > 0 {

@@ -21,6 +21,34 @@ func httpFields(t *testing.T, text string) (*networking.HTTPRoute, field.ErrorLi
 	return plan.HTTPFields(&apiextensionsv1.JSON{Raw: raw}, field.NewPath("spec", "routing", "http"))
 }
 
+// What a gateway of ours cannot end TLS with is refused by its path.
+func TestServerTLSIsIstiosOwn(t *testing.T) {
+	tests := map[string]struct{ text, want string }{
+		"Simple":         {`{mode: SIMPLE, credentialName: shop-tls, minProtocolVersion: TLSV1_3, cipherSuites: [ECDHE-ECDSA-AES256-GCM-SHA384]}`, ""},
+		"Mutual":         {`{mode: MUTUAL, credentialName: shop-tls, subjectAltNames: [a]}`, ""},
+		"SeveralSecrets": {`{mode: SIMPLE, credentialNames: [a, b]}`, ""},
+		"NoMode":         {`{credentialName: a}`, `spec.gatewayTLS.mode: Unsupported value: "PASSTHROUGH"`},
+		"NotAMode":       {`{mode: EASY, credentialName: a}`, `is not what Istio's ServerTLSSettings takes`},
+		"NoSecret":       {`{mode: SIMPLE}`, `spec.gatewayTLS.credentialName: Required value`},
+		"TwoSecrets":     {`{mode: SIMPLE, credentialName: a, credentialNames: [b]}`, `spec.gatewayTLS.credentialName: Required value`},
+		"Redirect":       {`{mode: SIMPLE, credentialName: a, httpsRedirect: true}`, `spec.gatewayTLS.httpsRedirect: Forbidden: is spec.httpsRedirect`},
+		"File":           {`{mode: SIMPLE, privateKey: /etc/key, serverCertificate: /etc/crt}`, `spec.gatewayTLS.privateKey: Forbidden: names a file`},
+		"Typo":           {`{mode: SIMPLE, credentialname: a}`, `spec.gatewayTLS.credentialname: Unsupported value`},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			raw, err := yaml.YAMLToJSON([]byte(tc.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, errs := plan.ServerTLS(&apiextensionsv1.JSON{Raw: raw}, field.NewPath("spec", "gatewayTLS"))
+			if tc.want == "" && len(errs) > 0 || tc.want != "" && (len(errs) == 0 || !strings.Contains(errs.ToAggregate().Error(), tc.want)) {
+				t.Errorf("errors %v; want one that says %q", errs, tc.want)
+			}
+		})
+	}
+}
+
 // What Istio would drop without a word, or refuse when the route is written, is refused by its path, with what is accepted.
 func TestHTTPFieldsAreIstiosOwn(t *testing.T) {
 	tests := map[string]struct{ text, want string }{

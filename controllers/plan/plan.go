@@ -96,6 +96,8 @@ type Scope struct {
 	Policy *networkingv1.TrafficPolicy
 	// HTTP is what every HTTP route of ours carries over from its owner; nil where that is nothing.
 	HTTP *networkingv1.HTTPRoute
+	// TLS is what a Gateway of ours ends TLS with; nil serves plain HTTP alone.
+	TLS *networkingv1.ServerTLSSettings
 	// Delegate is whether the VirtualService for the mesh is one without hosts and gateways, for a root of the user's.
 	Delegate bool
 	// Attached is a VirtualService of the user's whose weights are written in place of any of ours.

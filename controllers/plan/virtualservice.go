@@ -141,7 +141,7 @@ func (s Scope) letMeshGo() Step {
 	if !s.Delegate || len(HTTPPorts(s.Service)) == 0 {
 		return Step{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(s.Template.Name)}}
 	}
-	vs := s.MakeVirtualService([]shift.Route{{Weight: v1alpha1.Whole}})
+	vs := s.MakeVirtualService(shift.Desired{Bare: true})
 	vs.ObjectMeta = s.disowned(vs.Name)
 	return Step{Disown, vs}
 }

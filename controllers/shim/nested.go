@@ -2,15 +2,11 @@ package shim
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
-
-	sluice "github.com/sluice-dev/sluice/api/v1alpha1"
 )
 
 // set puts a value where a path with dots says; several annotations may name parts of one field.
@@ -42,28 +38,6 @@ func (f Fields) paths() []string {
 	}
 	slices.Sort(paths)
 	return paths
-}
-
-// clashes are annotations that cannot go together: what the spec as a whole says of the fields that are named in part.
-func (f Fields) clashes() field.ErrorList {
-	spec, err := f.spec()
-	if err != nil || spec.Routing == nil {
-		return nil
-	}
-	spec.Default()
-	var errs field.ErrorList
-	for _, err := range spec.Validate(nil) {
-		if !strings.HasPrefix(err.Field, "routing") && err.Field != "hosts" {
-			continue
-		}
-		for _, e := range table {
-			if e.field == err.Field || strings.HasPrefix(e.field, err.Field+".") {
-				errs = append(errs, field.Forbidden(annotations.Key(e.key), fmt.Sprintf("%s (with %s)", err.Detail, sluice.AnnotationAttach)))
-				break
-			}
-		}
-	}
-	return errs
 }
 
 // nested reports whether annotations name parts of a field.

@@ -58,6 +58,14 @@ func parseTimeout(s string) (any, error) {
 	return parseDuration(s)
 }
 
+// parseTLSSecret reads the name of a Secret; what is served with it is for the whole spec to say.
+func parseTLSSecret(s string) (any, error) {
+	if bad := validation.IsDNS1123Subdomain(s); bad != nil {
+		return nil, errors.New("not the name of a Secret")
+	}
+	return map[string]any{"mode": "SIMPLE", "credentialName": s}, nil
+}
+
 // parseAttach reads "shop" or "shop/main,api".
 func parseAttach(s string) (any, error) {
 	name, routes, named := strings.Cut(s, "/")

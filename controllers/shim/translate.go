@@ -36,6 +36,7 @@
 //	    sluice.dev/deadline: 10m                         deadline: 10m0s
 //	    sluice.dev/bake: 5m                              bake: 5m0s
 //	    sluice.dev/paused: "true"                        paused: true
+//	    sluice.dev/tls-secret: shop-tls                  gatewayTLS: {mode: SIMPLE, credentialName: shop-tls}
 //	    sluice.dev/timeout: 5s                           routing: {http: {timeout: 5s}}
 //	    sluice.dev/retries: "3"                          routing: {http: {retries: {attempts: 3}}}
 //	    sluice.dev/virtual-service: shop/main            routing: {virtualService: {name: shop, routes: [main]}}
@@ -95,6 +96,7 @@ var table = []entry{
 	{sluice.AnnotationDeadline, "deadline", parseDuration, `a duration above 0s, such as "10m"`},
 	{sluice.AnnotationBake, "bake", parseDuration, `a duration, such as "5m"`},
 	{sluice.AnnotationPaused, "paused", parseBool, `"true" or "false"`},
+	{sluice.AnnotationTLSSecret, "gatewayTLS", parseTLSSecret, `the name of a Secret with a certificate, in the namespace of the gateway`},
 	{sluice.AnnotationTimeout, "routing.http.timeout", parseTimeout, `a duration of whole milliseconds, such as "5s"`},
 	{sluice.AnnotationRetries, "routing.http.retries.attempts", parseCount(0, 100), `a whole number from 0 to 100`},
 	{sluice.AnnotationAttach, "routing.virtualService", parseAttach, `a VirtualService of the same namespace, or NAME/ROUTE,ROUTE`},
@@ -127,9 +129,7 @@ func Translate(in map[string]string) (Fields, field.ErrorList) {
 		fields.set(name, value)
 	}
 	fields.fill()
-	if errs = append(errs, unsessioned(in)...); len(errs) == 0 {
-		errs = fields.clashes()
-	}
+	errs = append(errs, unsessioned(in)...)
 	return fields, errs
 }
 

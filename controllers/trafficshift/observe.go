@@ -136,6 +136,8 @@ func mend(spec *v1alpha1.TrafficShiftSpec, errs field.ErrorList) {
 			spec.ABTest.Conclude = ""
 		case name == "hosts":
 			spec.Hosts, spec.Gateways = nil, nil // those of a VirtualService of the user's stand in their place
+		case name == "httpsRedirect":
+			spec.HTTPSRedirect = nil
 		case name == "routing":
 			spec.Routing = mendRouting(spec.Routing, err.Field)
 		}

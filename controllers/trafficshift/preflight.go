@@ -26,7 +26,7 @@ func (r *Reconciler) preflight(ctx context.Context, w *world) ([]shift.Problem, 
 		return []shift.Problem{problem(v1alpha1.ReasonDeploymentNotFound, "there is no Deployment %s/%s to shift; create it, or delete this TrafficShift", w.shift.Namespace, w.shift.Name)}, nil
 	}
 	problems := slices.Concat(w.checkSpec(), r.checkEvidence(w), w.checkTemplate(), w.checkService(), w.checkNames())
-	for _, check := range []func(context.Context, *world) ([]shift.Problem, error){r.checkAutoscalers, r.checkGrants, r.checkRouting, r.checkClaims} {
+	for _, check := range []func(context.Context, *world) ([]shift.Problem, error){r.checkAutoscalers, r.checkGrants, r.checkTLSHosts, r.checkRouting, r.checkClaims} {
 		found, err := check(ctx, w)
 		if err != nil {
 			return nil, err
@@ -49,7 +49,7 @@ func (w *world) checkSpec() []shift.Problem {
 	if len(w.invalid) > 0 {
 		problems = append(problems, problem(v1alpha1.ReasonInvalidSpec, "%v", w.invalid.ToAggregate()))
 	}
-	problems = append(problems, w.checkHTTP()...)
+	problems = append(problems, slices.Concat(w.checkHTTP(), w.checkTLS())...)
 	if raw := w.spec.TrafficPolicy; raw != nil && len(raw.Raw) > 0 {
 		w.scope.Policy = &networking.TrafficPolicy{}
 		if err := json.Unmarshal(raw.Raw, w.scope.Policy); err != nil {

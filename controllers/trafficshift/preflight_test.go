@@ -45,6 +45,10 @@ func TestWhatStandsInTheWayIsSaidWithItsRemedy(t *testing.T) {
 	routed := func(routing string) string {
 		return strings.Replace(trafficShift, "spec:", "spec:\n  routing: {"+routing+"}", 1)
 	}
+	secureGateway := func(protocol, selector string) string {
+		return "\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: theirs}\nspec:\n  selector: {" + selector + "}\n" +
+			"  servers: [{port: {number: 443, name: s, protocol: " + protocol + "}, hosts: [OTHER/shop.example.com], tls: {mode: SIMPLE, credentialName: x}}]\n"
+	}
 	users := func(routes string) string {
 		return "\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: theirs}\nspec:\n  hosts: [micro-api]\n  http: [" + routes + "]\n"
 	}
@@ -103,6 +107,12 @@ spec: {clusterIP: None, selector: {app: micro-api}, ports: [{name: http, port: 8
 			reason: v1alpha1.ReasonInvalidSpec, remedy: []string{"spec.routing.http.match", "is what Sluice itself writes; accepted: corsPolicy, fault"}},
 		"HTTPFieldsHaveATypo": {shift: routed("http: {retries: {attemps: 3}}"),
 			reason: v1alpha1.ReasonInvalidSpec, remedy: []string{"spec.routing.http.retries.attemps", `"attempts"`}},
+		"TLSOfAFile": {shift: hosts("  gatewayTLS: {mode: SIMPLE, serverCertificate: /etc/tls.crt}"),
+			reason: v1alpha1.ReasonInvalidSpec, remedy: []string{"spec.gatewayTLS.serverCertificate", "use credentialName"}},
+		"TLSHostServedAlready": {shift: hosts("  gatewayTLS: {mode: SIMPLE, credentialName: shop-tls}"), elsewhere: secureGateway("HTTPS", "istio: ingressgateway"),
+			reason: v1alpha1.ReasonDuplicateTLSHost, remedy: []string{"Gateway OTHER/theirs: it serves shop.example.com on port 443", "sluice.dev/gateway", "take the host out of it"}},
+		"TLSPortSpeaksHTTP": {shift: hosts("  gatewayTLS: {mode: SIMPLE, credentialName: shop-tls}"), elsewhere: strings.Replace(secureGateway("HTTP", "istio: ingressgateway"), ", tls: {mode: SIMPLE, credentialName: x}", "", 1),
+			reason: v1alpha1.ReasonDuplicateTLSHost, remedy: []string{"it speaks HTTP on port 443"}},
 		"AttachedToNothing": {shift: routed("virtualService: {name: theirs}"),
 			reason: v1alpha1.ReasonVirtualServiceUnfit, remedy: []string{`"theirs" does not exist`, "create it, or leave routing.virtualService out"}},
 		"AttachedToAnotherRoute": {shift: routed("virtualService: {name: theirs, routes: [main, spare]}"), also: users("{name: main, route: [{destination: {host: micro-api}}]}"),

@@ -128,7 +128,7 @@ func unselected(s *corev1.Service, d *appsv1.Deployment) string {
 func (w *world) entry(problems []shift.Problem) (entry plan.Entry, leave bool) {
 	live, state := w.liveEntry(), w.shift.Status.State
 	refused := slices.ContainsFunc(problems, func(p shift.Problem) bool {
-		return slices.Contains([]string{v1alpha1.ReasonHostNotAllowed, v1alpha1.ReasonGatewayNotAllowed, v1alpha1.ReasonHostClaimed, v1alpha1.ReasonNameTaken}, p.Reason)
+		return slices.Contains([]string{v1alpha1.ReasonHostNotAllowed, v1alpha1.ReasonGatewayNotAllowed, v1alpha1.ReasonHostClaimed, v1alpha1.ReasonNameTaken, v1alpha1.ReasonDuplicateTLSHost}, p.Reason)
 	})
 	busy := state.Candidate != "" || len(state.Retiring) > 0
 	asked := plan.Entry{Hosts: w.spec.Hosts, Gateways: plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways), Port: live.Port}
