@@ -35,6 +35,9 @@ const (
 	AnnotationTimeout      = Prefix + "timeout"
 	AnnotationRetries      = Prefix + "retries"
 	AnnotationAttach       = Prefix + "virtual-service"
+	AnnotationDuration     = Prefix + "duration"
+	AnnotationSkipAnalysis = Prefix + "skip-analysis"
+	AnnotationSuspend      = Prefix + "suspend"
 )
 
 // Keys that an administrator writes on a Namespace: who may edit a Deployment may not thereby claim a host.

@@ -10,7 +10,7 @@ import (
 
 // defaultDuration turns duration into even steps and the hold of each.
 func (s *TrafficShiftSpec) defaultDuration() {
-	if s.Duration == nil || s.Pacing != PacingLadder {
+	if s.Duration == nil || s.Pacing != PacingLadder || s.Strategy != StrategyCanary {
 		return
 	}
 	if len(s.Steps) == 0 {

@@ -59,20 +59,20 @@ func both(a, b strategy) strategy {
 
 // strategies are what random lives are made of.
 var strategies = map[string]strategy{
-	"canary":                canary(weight(5), weight(50), weight(100)),
-	"auto":                  auto,
-	"sticky canary":         sticky,
-	"sticky auto":           both(auto, sticky),
-	"matched canary":        canary(match(), weight(50), weight(100)),
-	"mirrored canary":       canary(mirror("20%"), weight(100)),
-	"all of it":             canary(match(), mirror("20"), match(), weight(1), weight(60), weight(100)),
-	"blue-green":            blueGreen(),
-	"mirrored blue-green":   blueGreen(mirror("50%")),
-	"ab-test":               abTest(v1alpha1.ConcludePromote),
-	"skipping":              skipping,
-	"skipping blue-green":   both(blueGreen(), skipping),
-	"canary in steps":       canary(weight(100)),
-	"blue-green with steps": blueGreen(mirror("10%"), weight(50)),
+	"canary":               canary(weight(5), weight(50), weight(100)),
+	"auto":                 auto,
+	"sticky canary":        sticky,
+	"sticky auto":          both(auto, sticky),
+	"matched canary":       canary(match(), weight(50), weight(100)),
+	"mirrored canary":      canary(mirror("20%"), weight(100)),
+	"all of it":            canary(match(), mirror("20"), match(), weight(1), weight(60), weight(100)),
+	"blue-green":           blueGreen(),
+	"mirrored blue-green":  blueGreen(mirror("50%")),
+	"ab-test":              abTest(v1alpha1.ConcludePromote),
+	"skipping":             skipping,
+	"skipping blue-green":  both(blueGreen(), skipping),
+	"canary in steps":      canary(weight(100)),
+	"blue-green by canary": canary(mirror("10%"), mirror("100"), weight(100)),
 }
 
 // stations are where a candidate was, in order: its step, its weight and what the routes say of it.

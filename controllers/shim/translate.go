@@ -40,6 +40,9 @@
 //	    sluice.dev/timeout: 5s                           routing: {http: {timeout: 5s}}
 //	    sluice.dev/retries: "3"                          routing: {http: {retries: {attempts: 3}}}
 //	    sluice.dev/virtual-service: shop/main            routing: {virtualService: {name: shop, routes: [main]}}
+//	    sluice.dev/duration: 30m                         duration: 30m0s   # and no hold
+//	    sluice.dev/skip-analysis: "true"                 skipAnalysis: true
+//	    sluice.dev/suspend: "true"                       suspend: true
 //
 // A field that no annotation names is not applied: it is the API server's default or whatever its owner writes there.
 package shim
@@ -100,6 +103,9 @@ var table = []entry{
 	{sluice.AnnotationTimeout, "routing.http.timeout", parseTimeout, `a duration of whole milliseconds, such as "5s"`},
 	{sluice.AnnotationRetries, "routing.http.retries.attempts", parseCount(0, 100), `a whole number from 0 to 100`},
 	{sluice.AnnotationAttach, "routing.virtualService", parseAttach, `a VirtualService of the same namespace, or NAME/ROUTE,ROUTE`},
+	{sluice.AnnotationDuration, "duration", parseDuration, `a duration above 0s, such as "30m", without sluice.dev/hold`},
+	{sluice.AnnotationSkipAnalysis, "skipAnalysis", parseBool, `"true" or "false"`},
+	{sluice.AnnotationSuspend, "suspend", parseBool, `"true" or "false"`},
 }
 
 // Fields are the fields of a TrafficShift's spec that annotations name, as JSON values.

@@ -111,6 +111,7 @@ func TestTranslateNamesOnlyWhatIsWritten(t *testing.T) {
 		sluice.AnnotationMaxIncrease: "0.25%",
 		sluice.AnnotationMaxFailed:   "20", sluice.AnnotationReporter: "waypoint", sluice.AnnotationPrometheus: "team-a",
 		sluice.AnnotationDeadline: "1h", sluice.AnnotationBake: "0s", sluice.AnnotationPaused: "false",
+		sluice.AnnotationSkipAnalysis: "true", sluice.AnnotationSuspend: "false",
 	}
 	fieldOf := map[string]string{}
 	for _, e := range table {
@@ -127,6 +128,9 @@ func TestTranslateNamesOnlyWhatIsWritten(t *testing.T) {
 		if rapid.Bool().Draw(t, "auto") {
 			in[sluice.AnnotationSteps], want["pacing"] = "auto", true
 			delete(want, "steps")
+		}
+		if !want["hold"] && !want["pacing"] && rapid.Bool().Draw(t, "duration") { // these exclude each other
+			in[sluice.AnnotationDuration], want["duration"] = "30m", true
 		}
 		fields, errs := Translate(in)
 		if len(errs) > 0 {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -24,6 +25,12 @@ func TestMendLeavesASpecThatIsValid(t *testing.T) {
 			{Name: "fourth"},
 			{Name: "fifth", Manual: &v1alpha1.ManualGate{Before: "50"}},
 		},
+	}
+	bad := v1alpha1.TrafficShiftSpec{Duration: &metav1.Duration{Duration: time.Hour}, Steps: []v1alpha1.Step{{Weight: new(intstr.FromInt(7))}}}
+	bad.Default()
+	mend(&bad, bad.Validate(field.NewPath("spec")))
+	if errs := bad.Validate(field.NewPath("spec")); len(errs) > 0 {
+		t.Errorf("a duration with bad steps is still not valid: %v", errs)
 	}
 	spec.Default()
 	mend(&spec, spec.Validate(field.NewPath("spec")))

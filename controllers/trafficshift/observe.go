@@ -94,6 +94,9 @@ func mend(spec *v1alpha1.TrafficShiftSpec, errs field.ErrorList) {
 		switch name, _, _ := strings.Cut(strings.TrimPrefix(err.Field, "spec."), "."); {
 		case strings.HasPrefix(name, "steps"):
 			spec.Steps = nil
+			if spec.Duration != nil {
+				spec.Hold = nil // it was their even part
+			}
 		case name == "pacing":
 			spec.Pacing = ""
 		case name == "maxErrorRate":

@@ -1,0 +1,85 @@
+package trafficshift
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/internal/testenv"
+)
+
+// Suspended, a shift has nothing written but its own status, whatever happens; resumed, it goes on where it stood.
+func TestASuspendedShiftWritesNothing(t *testing.T) {
+	c := newCluster(t)
+	c.adopt()
+	c.setImage("micro-api:1.2")
+	c.run("5%", 60, atFivePercent)
+	c.edit(`{"spec": {"suspend": true}}`)
+	c.abort()
+	c.edit(`{"metadata": {"annotations": {"sluice.dev/approve": "v2"}}}`)
+	c.setImage("micro-api:1.3")
+	before := c.mesh()
+	c.pass()
+	c.writes = nil
+	for range 5 {
+		c.clock = c.clock.Add(10 * time.Second)
+		c.pass()
+	}
+	if len(c.writes) > 0 {
+		t.Errorf("suspended, it wrote %q", c.writes)
+	}
+	c.unmoved(before)
+	s := c.shift()
+	if s.Status.Weight != "5%" || !strings.HasPrefix(s.Status.Message, "suspended by its owner") || s.Annotations[v1alpha1.AnnotationAbort] != "v2" {
+		t.Errorf("weight %q, message %q, annotations %v; want it as it was, and the intents kept", s.Status.Weight, s.Status.Message, s.Annotations)
+	}
+	if got := condition(s, v1alpha1.ConditionProgressing); got != "True Suspended" {
+		t.Errorf("condition Progressing is %q", got)
+	}
+	c.edit(`{"spec": {"suspend": false}}`)
+	c.run("the abort that was asked for", 90, func(s *v1alpha1.TrafficShift) bool {
+		return slices.ContainsFunc(s.Status.History, func(o v1alpha1.Outcome) bool { return o.Version == "v2" && o.Reason == v1alpha1.ReasonAborted })
+	})
+}
+
+// Without Prometheus and with every request failing, analysis that is skipped holds nothing, and everybody is told.
+func TestSkippedAnalysisIsToldLoudly(t *testing.T) {
+	c := newCluster(t)
+	c.adopt()
+	c.told.take()
+	c.edit(`{"spec": {"skipAnalysis": true}}`)
+	c.counts.errors["v2"] = 1
+	c.setImage("micro-api:1.2")
+	c.run("promotion", 120, func(s *v1alpha1.TrafficShift) bool { return s.Status.Stable == "v2" && resting(s) })
+	want := []string{"Normal ShiftStarted", "Normal WeightRaised", "Warning AnalysisSkipped", "Normal Promoted"}
+	if diff := cmp.Diff(want, c.told.take()); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+func TestTheAPIServerRefusesADurationBesideWhatItStandsFor(t *testing.T) {
+	api, ns := testenv.Namespace(t)
+	for name, tc := range map[string]struct{ spec, want string }{
+		"alone":      {"duration: 30m", ""},
+		"steps":      {"duration: 30m\nsteps: [{weight: 50}, {weight: 100}]", ""},
+		"hold":       {"duration: 30m\nhold: 1m", "duration and hold exclude each other"},
+		"auto":       {"duration: 30m\npacing: auto", "leave out duration"},
+		"ladder":     {"duration: 30m\npacing: ladder", ""},
+		"nothing":    {"duration: 0s", "more than 0s"},
+		"words":      {"duration: soon", "duration"},
+		"blue-green": {"duration: 30m\nstrategy: blue-green", "duration is a canary's"},
+		"skip":       {"skipAnalysis: true\nsuspend: true", ""},
+		"skipped":    {"skipAnalysis: maybe", "skipAnalysis"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := api.Create(t.Context(), shiftOf(t, ns, name, tc.spec))
+			if (tc.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %v; want a refusal that says %q", err, tc.want)
+			}
+		})
+	}
+}
