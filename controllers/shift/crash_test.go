@@ -121,10 +121,10 @@ func TestADeathAfterAnyWriteChangesNothing(t *testing.T) {
 			w.run(300, func() bool { return w.state.Stage == v1alpha1.StageReleased })
 		},
 	}
-	for name, s := range strategies {
+	for _, name := range []string{"all of it", "mirrored blue-green", "ab-test", "skipping"} { // every rung there is
 		lives["Release of "+name] = func(w *world) {
 			w.run(100, w.at(v1alpha1.PhaseStable))
-			s(w)
+			strategies[name](w)
 			w.release(2)
 			w.run(400, w.stableIs("v2"))
 		}
