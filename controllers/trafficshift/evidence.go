@@ -47,7 +47,9 @@ func (r *Reconciler) evidence(ctx context.Context, w *world) shift.Evidence {
 	}
 	e := shift.Evidence{Available: true}
 	var err error
-	if e.Sample, err = r.Evidence.Since(ctx, key, from); err == nil && remembersNothing(state) {
+	e.Sample, err = r.Evidence.Since(ctx, key, from)
+	w.unpreviewed(&e.Sample)
+	if err == nil && remembersNothing(state) {
 		e.History, err = r.Evidence.History(ctx, key, before(state, e.Sample.From))
 	}
 	if err != nil {
@@ -83,12 +85,28 @@ func (w *world) subject() query.Subject {
 	s := query.Subject{
 		Service: w.scope.Host, Namespace: w.shift.Namespace, Reporter: reporterOf(w.spec.Reporter),
 		Stable: plan.VersionName(w.shift.Name, state.Stable), Candidate: plan.VersionName(w.shift.Name, state.Candidate),
+		Previewing: shift.Previewing(state),
+	}
+	if shift.Mirroring(state) {
+		s.Reporter = analysis.Destination // the caller's proxy does not count copies
 	}
 	if l := w.spec.MaxLatency; l != nil {
 		s.SlowAbove = l.Below.Duration
 	}
 	s.Queries = w.queries(s.Stable, s.Candidate)
 	return s
+}
+
+// unpreviewed leaves the server's word out while a candidate with an address of its own is shown to nobody yet: a server names the oldest
+// Service of its port, whichever was asked for, so that whoever looks at the preview would pass for a user that came around the routes.
+func (w *world) unpreviewed(sample *analysis.Sample) {
+	if !plan.Previewed(w.spec) || shift.Exposed(w.shift.Status.State) {
+		return
+	}
+	sample.Cross = analysis.Counts{}
+	if sample.Reporter == analysis.Destination {
+		sample.Candidate = analysis.Counts{}
+	}
 }
 
 // reporterOf turns the setting into whose telemetry is counted; auto leaves it to what is found.

@@ -30,8 +30,11 @@ type Subject struct {
 	Namespace string
 	// Stable and Candidate are the Deployments of the two versions, "micro-api-v1": Istio's label destination_workload. An
 	// empty one counts nothing. A request that reaches a version's pods counts for that version through whichever Service it
-	// came, so that a second Service over the same pods, which knows nothing of the weights, shows in the share that is measured.
+	// came, so that a second Service over the same pods, which knows nothing of the weights, shows in the share that is measured; but
+	// not what came to the Service that is named as the Deployment, which is there for whoever wants to see this version.
 	Stable, Candidate string
+	// Previewing counts what comes to a version by its own Service as well: it is all that there is while nobody else comes to it.
+	Previewing bool
 	// Reporter is whose telemetry is counted; empty is the first of Source, Waypoint and Destination that reports on the subject.
 	// Sample.Cross is the candidate as the other end of the connection counted it: the destination for source and waypoint, and
 	// for the destination the first of source and waypoint that reports.

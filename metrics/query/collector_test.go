@@ -559,6 +559,42 @@ func TestASecondServiceOverTheSamePodsIsSeen(t *testing.T) {
 	}
 }
 
+// What comes to a version's own Service is no user's, and counts only while that is all there is to see of it.
+func TestAPreviewIsNoTraffic(t *testing.T) {
+	for previewing, want := range map[bool]analysis.Counts{false: requests(5, 0), true: requests(8, 2)} {
+		p := running()
+		subject := shop
+		subject.Previewing = previewing
+		c := newWatching(t, p, subject, plain)
+		c.look(t.Context(), tick(0))
+		p.count(tick(1), 5)
+		p.count(tick(1), 1, labelService, shop.Candidate+".shop.svc.cluster.local")
+		p.count(tick(1), 2, labelService, shop.Candidate+".shop.svc.cluster.local", labelCode, "500")
+		c.look(t.Context(), tick(1))
+		if diff := cmp.Diff(want, since(t, c, tick(0)).Candidate); diff != "" {
+			t.Errorf("previewing %t (-want +got):\n%s", previewing, diff)
+		}
+	}
+}
+
+// Copies are seen by the server alone: the caller's proxy forgets them. With the server as the reporter both versions are counted by it.
+func TestCopiesAreCountedByTheServer(t *testing.T) {
+	p := running()
+	subject := shop
+	subject.Reporter = analysis.Destination
+	c := newWatching(t, p, subject, plain)
+	c.look(t.Context(), tick(0))
+	p.count(tick(1), 100, labelWorkload, shop.Stable)
+	p.count(tick(1), 100, labelWorkload, shop.Stable, labelReporter, "destination")
+	p.count(tick(1), 8, labelReporter, "destination")
+	p.count(tick(1), 2, labelReporter, "destination", labelCode, "500")
+	c.look(t.Context(), tick(1))
+	want := analysis.Sample{From: tick(0), To: tick(1), Newest: tick(1), Reporter: analysis.Destination, Candidate: requests(10, 2), Stable: requests(100, 0)}
+	if diff := cmp.Diff(want, since(t, c, tick(0))); diff != "" {
+		t.Errorf("-want, +got:\n%s", diff)
+	}
+}
+
 func TestReporter(t *testing.T) {
 	all := map[string]float64{"source": 7, "waypoint": 6, "destination": 8}
 	only := func(names ...string) map[string]float64 {

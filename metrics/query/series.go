@@ -135,9 +135,10 @@ func (s Subject) classify(m model.Metric) (class, bool) {
 	return c, c.version != noVersion || c.noHost
 }
 
-// version tells versions by workload and namespace, whatever Service the request was for.
+// version tells versions by workload and namespace, whatever Service the request was for, but for the version's own: who asks for that
+// wants to see this version, and is no user of the service's.
 func (s Subject) version(m model.Metric) int {
-	if string(m[labelNamespace]) != s.Namespace {
+	if string(m[labelNamespace]) != s.Namespace || !s.Previewing && ownAddress(m) {
 		return noVersion
 	}
 	switch string(m[labelWorkload]) {
@@ -149,6 +150,13 @@ func (s Subject) version(m model.Metric) int {
 		return candidate
 	}
 	return noVersion
+}
+
+// ownAddress is a request to the Service of one version alone, which is named as its Deployment. Only the caller's proxy knows which
+// Service was asked for: the server's names the oldest one of its port.
+func ownAddress(m model.Metric) bool {
+	name, _, _ := strings.Cut(string(m[labelService]), ".")
+	return name == string(m[labelWorkload]) && analysis.Reporter(m[labelReporter]) != analysis.Destination
 }
 
 // toNobody is a request to the service for which no host was chosen.
