@@ -1,0 +1,137 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	appsv1 "k8s.io/api/apps/v1"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/e2e/lab/load"
+	"github.com/sluice-dev/sluice/e2e/scene"
+)
+
+// README: "the candidate comes up at full strength and can be looked at in its preview, then all the traffic moves at once, with the old
+// version behind it for bake". Looking at the preview is no traffic, at no time; and the way back is one write.
+func TestBlueGreenSwitchesOnce(t *testing.T) {
+	t.Parallel()
+	s := stage(t)
+	const name = "green"
+	checked := watchOver(t, s, name)
+	service(t, s, name, "strategy=blue-green", "steps=", "preview=green-preview.example.com", "hold=4s", "bake=30s")
+	users, visitors := through(t, s, name+".example.com", 60), through(t, s, "green-preview.example.com", 5)
+	eventually(t, "the preview to show v1", last(visitors, "v1"))
+	visitors.Mark("shown")
+
+	follow(t, s, name, func(ts *v1alpha1.TrafficShift) {
+		if w := ts.Status.State.Weight; w != 0 && w != v1alpha1.Whole {
+			t.Errorf("a weight of %s, and blue-green has but one switch", w)
+		}
+	})
+	release(t, s, name, "v2")
+	await(t, s, name, "to be shown in its preview", shownBy(v1alpha1.ExposurePreview))
+	checked.await(t, "Progressing Stepping")
+	if got := pods(t, s, name+"-v2"); got != 2 {
+		t.Errorf("v2 has %d ready pods in its preview; want its full strength, 2", got)
+	}
+	eventually(t, "the preview to show v2", last(visitors, "v2"))
+	if got := count(users.Report(), "v2"); got > 0 && notSwitched(t, s, name) {
+		t.Errorf("%d users met v2 in its preview", got)
+	}
+	inside := within(t, s, name, "http://green-v2.shop.svc.cluster.local/", 5)
+	eventually(t, "v2's own Service to answer", last(inside, "v2"))
+
+	await(t, s, name, "to have switched", proven(v1alpha1.Whole))
+	eventually(t, "users to be on v2", last(users, "v2"))
+	if got := pods(t, s, name+"-v1"); got != 2 {
+		t.Errorf("v1 has %d ready pods behind the switch; want 2", got)
+	}
+	before := routesOf(t, s, name)
+	tell(t, s, name, v1alpha1.AnnotationAbort, "v2")
+	eventually(t, "all traffic to be back on v1", func(context.Context) error {
+		vs := routesOf(t, s, name)
+		if wrote := vs.Generation - before.Generation; wrote > 0 && wrote != 1 {
+			t.Errorf("%d writes to come back; want one", wrote)
+		}
+		for _, d := range vs.Spec.GetHttp()[0].GetRoute() {
+			if d.GetDestination().GetSubset() == "v1" && (d.GetWeight() == 100 || len(vs.Spec.GetHttp()[0].GetRoute()) == 1) {
+				return nil
+			}
+		}
+		return fmt.Errorf("%v", vs.Spec.GetHttp())
+	})
+	await(t, s, name, "to have refused v2", scene.Rejected("v2"))
+	eventually(t, "users to be on v1 again", last(users, "v1"))
+	eventually(t, "the preview to show v1 again", last(visitors, "v1"))
+	lossless(t, users, visitors)
+	checked.end(t, []string{"Stable", "Progressing Stepping", "Progressing Baking 100%"})
+}
+
+// last is a check: what a source is answered by now, and by nothing else.
+func last(source *load.Source, version string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		before := source.Report()
+		if err := source.WaitFor(ctx, func(r load.Report) bool { return r.Total >= before.Total+10 }); err != nil {
+			return err
+		}
+		after := source.Report()
+		if n := count(after, version) - count(before, version); n < after.Total-before.Total {
+			return fmt.Errorf("%d of %d by %s", n, after.Total-before.Total, version)
+		}
+		return nil
+	}
+}
+
+func notSwitched(t *testing.T, s *scene.Scene, name string) bool {
+	t.Helper()
+	ts, err := s.Shift(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ts.Status.State.Weight == 0
+}
+
+func pods(t *testing.T, s *scene.Scene, name string) int32 {
+	t.Helper()
+	d := &appsv1.Deployment{}
+	if err := s.Client.Get(t.Context(), inShop(name), d); err != nil {
+		t.Fatal(err)
+	}
+	return d.Status.ReadyReplicas
+}
+
+func routesOf(t *testing.T, s *scene.Scene, name string) *networkingv1.VirtualService {
+	t.Helper()
+	vs := &networkingv1.VirtualService{}
+	if err := s.Client.Get(t.Context(), inShop(name), vs); err != nil {
+		t.Fatal(err)
+	}
+	return vs
+}
+
+// README: a mirror's answers nobody sees. A candidate that fails every other copy is refused before it has a user; a good one goes on.
+func TestAMirrorConvictsWithoutUsers(t *testing.T) {
+	t.Parallel()
+	s := stage(t)
+	const name = "mirrored"
+	checked := watchOver(t, s, name)
+	service(t, s, name, "steps=mirror:50%@4s,50,100")
+	users := through(t, s, name+".example.com", 60)
+	release(t, s, name, "v2", "ERROR_RATE=0.5")
+	ts := await(t, s, name, "to refuse v2", scene.Rejected("v2"))
+	if got := ts.Status.History[0]; got.Weight != "0%" || !slices.Contains([]string{v1alpha1.ReasonErrorRate, v1alpha1.ReasonErrorRateVsStable}, got.Reason) {
+		t.Errorf("v2 ended as %s at %s: %s; want it convicted by its copies", got.Reason, got.Weight, got.Message)
+	}
+	if got := count(users.Report(), "v2"); got > 0 {
+		t.Errorf("users met v2 %d times", got)
+	}
+	release(t, s, name, "v3")
+	await(t, s, name, "to get copies", shownBy(v1alpha1.ExposureMirror))
+	checked.await(t, "Progressing Stepping")
+	await(t, s, name, "to promote v3", scene.Stable("v3"))
+	lossless(t, users)
+	checked.end(t, []string{"Progressing Stepping", "Failed", "Stable"})
+}
