@@ -80,15 +80,18 @@ func writer(ts *v1alpha1.TrafficShift, path ...string) string {
 	return cmp.Or(apply.ManagerOf(ts, path...), "unknown")
 }
 
-// takeAway removes the annotations that were answered, so that they do not meet the next release. Each was written for the object as it
-// was read: one that somebody has changed since is left for the next pass.
+// takeAway removes the annotations that were answered, so that they do not meet the next release. One that somebody has changed since the
+// object was read is left for the next pass.
 func (r *Reconciler) takeAway(ctx context.Context, ts *v1alpha1.TrafficShift) error {
 	was := ts.DeepCopy()
-	for _, key := range actionKeys {
-		delete(ts.Annotations, key)
-	}
-	if value, ok := ts.Annotations[v1alpha1.AnnotationPaused]; ok && !pauses(ts, value) {
-		delete(ts.Annotations, v1alpha1.AnnotationPaused)
+	for _, a := range ts.Status.State.Answered {
+		key, ok := actionKeys[a.Action]
+		if !ok {
+			key = v1alpha1.AnnotationPaused
+		}
+		if a.Source == v1alpha1.SourceAnnotation && ts.Annotations[key] == a.Value && !(key == v1alpha1.AnnotationPaused && pauses(ts, a.Value)) {
+			delete(ts.Annotations, key)
+		}
 	}
 	if len(was.Annotations) == len(ts.Annotations) {
 		return nil
