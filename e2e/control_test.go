@@ -38,7 +38,7 @@ func TestPromoteByOneStepAndToTheEnd(t *testing.T) {
 	require(t, s, name, v1alpha1.AnnotationPaused, "true")
 	await(t, s, name, "to be paused", func(ts *v1alpha1.TrafficShift) bool { return answer(ts).Action == v1alpha1.ActionPause })
 	require(t, s, name, v1alpha1.AnnotationPromote, "v2@5")
-	await(t, s, name, "to prove 20%", proven(200))
+	await(t, s, name, "to take one step", heldAt(200))
 	watchFor(t, s, name, 3*time.Second, "take one step alone", heldAt(200))
 	require(t, s, name, v1alpha1.AnnotationPromote, "v2@5")
 	await(t, s, name, "to refuse a step that was taken", func(ts *v1alpha1.TrafficShift) bool {
