@@ -70,7 +70,7 @@ var places = map[string]func(t *testing.T) *world{
 		w.run(60, func() bool { return w.last.Reason == v1alpha1.ReasonNoEvidence })
 		return w
 	},
-	"Progressing: Stepping": func(t *testing.T) *world { return stepping(t) },
+	"Progressing: Stepping": stepping,
 	"Progressing: Stepping, paused": func(t *testing.T) *world {
 		w := stepping(t)
 		w.spec.Paused = true
@@ -112,6 +112,7 @@ var places = map[string]func(t *testing.T) *world{
 
 // stepping is a world with v3 at 5%, and its route proven.
 func stepping(t *testing.T) *world {
+	t.Helper()
 	w := second(t)
 	w.release(3)
 	w.run(100, func() bool { return w.state.Weight == 50 && w.state.VerifiedSince != nil })
