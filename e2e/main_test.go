@@ -125,6 +125,7 @@ func install(ctx context.Context, s *scene.Scene) (*guard, error) {
 		"allowedHosts": []any{"*", "127.0.0.1"}, // the tests' endpoints are on loopback
 		"signingKey":   map[string]any{"secretName": "webhooks"},
 	}
+	values["configTracking"] = map[string]any{"enabled": true}
 	values["prometheus"] = map[string]any{"connections": g.connections()}
 	if err := s.Install(ctx, values); err != nil {
 		g.stop()

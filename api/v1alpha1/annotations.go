@@ -21,6 +21,7 @@ const (
 	AnnotationReplicas     = Prefix + "replicas"
 	AnnotationCapacity     = Prefix + "capacity"
 	AnnotationAutoscaler   = Prefix + "autoscaler"
+	AnnotationTracking     = Prefix + "config-tracking"
 	AnnotationDrain        = Prefix + "drain"
 	AnnotationDeadline     = Prefix + "deadline"
 	AnnotationBake         = Prefix + "bake"
@@ -47,6 +48,9 @@ const (
 	// AnnotationAllowedGateways lists the gateways (namespace/name, namespace/* or *) they may bind to.
 	AnnotationAllowedGateways = Prefix + "allowed-gateways"
 )
+
+// TrackingDisabled, as the value of sluice.dev/config-tracking on a ConfigMap or Secret, says that a change of it is no release.
+const TrackingDisabled = "disabled"
 
 // Intents: keys that a person writes on a TrafficShift, where git does not revert them. The value names the version that is
 // meant, so that an intent left behind does nothing to the next release.
@@ -92,6 +96,8 @@ const (
 	AnnotationVerdict = Prefix + "verdict"
 	// AnnotationChangedBy is the field manager that wrote the recorded template.
 	AnnotationChangedBy = Prefix + "changed-by"
+	// AnnotationConfig are, as JSON, digests of the ConfigMaps and Secrets that a recorded version was started with.
+	AnnotationConfig = Prefix + "config"
 	// AnnotationChangeCause is kubectl's own key for why a template changed.
 	AnnotationChangeCause = "kubernetes.io/change-cause"
 

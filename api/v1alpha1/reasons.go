@@ -98,5 +98,6 @@ const (
 	ReasonHostNotAllowed            = "HostNotAllowed"
 	ReasonGatewayNotAllowed         = "GatewayNotAllowed"
 	ReasonAutoscalerTargetsTemplate = "AutoscalerTargetsTemplate"
+	ReasonConfigTrackingOff         = "ConfigTrackingOff"
 	ReasonNameTaken                 = "NameTaken"
 )

@@ -233,6 +233,12 @@ type TrafficShiftSpec struct {
 	// +optional
 	Autoscaler Autoscaler `json:"autoscaler,omitempty"`
 
+	// configTracking makes a change of a ConfigMap or Secret that the pod template refers to a release like one of the template. The
+	// administrator must have allowed the controller to read them. One that carries the annotation sluice.dev/config-tracking: disabled does
+	// not count. Their contents are not copied: a pod of the old version that starts again reads the new ones.
+	// +optional
+	ConfigTracking bool `json:"configTracking,omitempty"`
+
 	// deadline is how long a candidate may wait for its pods, in all. Time spent paused or waiting for evidence does not count.
 	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:Type=string

@@ -29,6 +29,7 @@ type options struct {
 
 	webhookHosts      []string
 	webhookSigningKey string
+	configTracking    bool
 
 	// given says whether a flag was written.
 	given func(name string) bool
@@ -63,6 +64,7 @@ func (o *options) bind(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.webhookHosts, "webhook-allowed-hosts", nil, "hosts that webhooks of gates may be at beside Services of the shift's own namespace (such as *.example.com); "+
 		"loopback, link-local and metadata addresses only where a host is named without *")
 	f.StringVar(&o.webhookSigningKey, "webhook-signing-key-file", "", "file with the key that requests to webhooks are signed with; empty signs none")
+	f.BoolVar(&o.configTracking, "config-tracking", o.configTracking, "let TrafficShifts track ConfigMaps and Secrets, which the controller must be allowed to read")
 	f.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "let only one of several replicas act")
 	f.StringVar(&o.leaderNamespace, "leader-election-namespace", "", "namespace of the leader's lease; empty is the pod's own")
 	f.DurationVar(&o.lease, "leader-election-lease", o.lease, "how long a leader that was killed is waited for")
@@ -118,6 +120,7 @@ func (o *options) config() (trafficshift.Config, error) {
 		Timing:        shift.Timing{Settle: o.settle, Drain: o.drain, Scrape: o.scrape},
 		ClusterDomain: strings.TrimSuffix(o.clusterDomain, "."), RootNamespace: o.rootNamespace, GatewaySelector: selector,
 		AllowedHosts: o.allowedHosts, AllowedGateways: o.allowedGateways,
+		ConfigTracking: o.configTracking,
 	}, nil
 }
 

@@ -102,24 +102,41 @@ func UserTemplate(dep *appsv1.Deployment) *corev1.PodTemplateSpec {
 // SameTemplate compares two pod templates as the Deployment controller does: what they mean, not how they are written.
 func SameTemplate(a, b *corev1.PodTemplateSpec) bool { return equality.Semantic.DeepEqual(a, b) }
 
-// records makes the record of a version that has none, from the live template, and keeps what records say of how versions fared.
+// records makes the record of a version that has none, from the live template, and keeps what records say of how versions fared, and of
+// what they run with.
 func (s Scope) records(d shift.Desired) []Step {
 	var steps []Step
 	if d.Record != "" {
 		steps = append(steps, Step{Apply, s.MakeRecord(d.Record, s.Template.Spec.Template, recorder(s.Template))})
 	}
-	for version, verdict := range d.Verdicts {
-		record, ok := s.Records[version]
-		if !ok || record.Annotations[v1alpha1.AnnotationVerdict] == verdict {
+	for version, record := range s.Records {
+		notes := map[string]string{}
+		if verdict, ok := d.Verdicts[version]; ok {
+			notes[v1alpha1.AnnotationVerdict] = verdict
+		}
+		if version == s.Configured {
+			notes[v1alpha1.AnnotationConfig] = s.Config.recording(RecordedConfig(record))
+		}
+		if noted(record.Annotations, notes) {
 			continue
 		}
 		next := record.DeepCopy()
 		next.TypeMeta, next.ManagedFields = revisionType, nil
-		next.Annotations = merge(record.Annotations, map[string]string{v1alpha1.AnnotationVerdict: verdict})
+		next.Annotations = merge(record.Annotations, notes)
 		steps = append(steps, Step{Apply, next})
 	}
 	sortSteps(steps)
 	return steps
+}
+
+// noted reports whether annotations say all of the notes already.
+func noted(annotations, notes map[string]string) bool {
+	for key, value := range notes {
+		if annotations[key] != value {
+			return false
+		}
+	}
+	return true
 }
 
 // MakeRecord keeps a template as version, with who wrote it and why.
@@ -131,6 +148,9 @@ func (s Scope) MakeRecord(version string, template corev1.PodTemplateSpec, by st
 	record.Annotations = map[string]string{v1alpha1.AnnotationChangedBy: by}
 	if cause := s.Template.Annotations[v1alpha1.AnnotationChangeCause]; cause != "" {
 		record.Annotations[v1alpha1.AnnotationChangeCause] = cause
+	}
+	if s.Config != nil {
+		record.Annotations[v1alpha1.AnnotationConfig] = s.Config.recording(nil)
 	}
 	return record
 }

@@ -107,6 +107,10 @@ type Scope struct {
 	// Autoscaler is the user's own of the Deployment, where one of ours follows it; Following is whether ours is there.
 	Autoscaler *autoscalingv2.HorizontalPodAutoscaler
 	Following  bool
+	// Config is the configuration that the template refers to as it is now, nil where it is not tracked. Configured is the version that runs
+	// with it.
+	Config     Config
+	Configured string
 	// GatewaySelector are the labels of the pods that a Gateway of ours is for.
 	GatewaySelector map[string]string
 }

@@ -75,6 +75,8 @@ type Template struct {
 	HistoryLimit int
 	// Version is the recorded version whose template it equals, or empty.
 	Version string
+	// Changed is what of its configuration ("ConfigMap/settings") has changed under the stable version, where that is tracked.
+	Changed []string
 }
 
 // Version is one recorded or running version.

@@ -1,6 +1,10 @@
 package shift
 
-import "github.com/sluice-dev/sluice/api/v1alpha1"
+import (
+	"strings"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+)
 
 // contestLimit is how often a held template is scaled back to 0 within one version before Sluice stops fighting whatever scales
 // it up, and says so.
@@ -59,7 +63,15 @@ func (p *pass) start() {
 	p.forgetRoute()
 	p.next.SubsetSince = nil
 	p.enter(v1alpha1.PhaseProgressing, v1alpha1.StagePreparing)
-	p.say(v1alpha1.ReasonWaitingForPods, "new template: starting %s beside %s", name, p.next.Stable)
+	p.say(v1alpha1.ReasonWaitingForPods, "%s: starting %s beside %s", p.cause(), name, p.next.Stable)
+}
+
+// cause is what has become new.
+func (p *pass) cause() string {
+	if changed := p.obs.Template.Changed; len(changed) > 0 {
+		return "new contents of " + strings.Join(changed, ", ")
+	}
+	return "new template"
 }
 
 // contest counts how often somebody else scales the held template up. The same write seen twice counts once, and one of ours, made

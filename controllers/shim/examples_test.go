@@ -114,13 +114,15 @@ func (c *cluster) applyExample(u *unstructured.Unstructured) {
 func (c *cluster) checkExample(objects []*unstructured.Unstructured) {
 	c.Helper()
 	hosts, policy, gates := false, false, 0
-	var replicas any // 3 or 3.0, as the reader of YAML likes
+	replicas, wish := "1", "" // where a Deployment leaves them open, and nobody has a wish
 	key := client.ObjectKey{Namespace: c.ns}
 	for _, u := range objects {
 		switch u.GetKind() {
 		case "Deployment":
 			key.Name = u.GetName()
-			replicas, _, _ = unstructured.NestedFieldNoCopy(u.Object, "spec", "replicas")
+			if n, ok, _ := unstructured.NestedFieldNoCopy(u.Object, "spec", "replicas"); ok {
+				replicas, wish = fmt.Sprint(n), fmt.Sprint(n) // 3 or 3.0, as the reader of YAML likes
+			}
 			hosts = u.GetAnnotations()[sluice.AnnotationHosts] != ""
 		case "TrafficShift":
 			_, policy, _ = unstructured.NestedMap(u.Object, "spec", "trafficPolicy")
@@ -135,7 +137,7 @@ func (c *cluster) checkExample(objects []*unstructured.Unstructured) {
 		}
 		return fmt.Sprintf("owned %t, hosts %t, replicas %t, policy %t, gates %d",
 			metav1.GetControllerOf(s) != nil, len(s.Spec.Hosts) == 1,
-			s.Spec.Replicas != nil && fmt.Sprint(*s.Spec.Replicas) == fmt.Sprint(replicas) && s.Annotations[sluice.AnnotationLastWish] == fmt.Sprint(replicas),
+			s.Spec.Replicas != nil && fmt.Sprint(*s.Spec.Replicas) == replicas && s.Annotations[sluice.AnnotationLastWish] == wish,
 			s.Spec.TrafficPolicy != nil, len(s.Spec.Gates))
 	})
 	c.stays("", c.reasons)

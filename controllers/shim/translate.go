@@ -32,6 +32,7 @@
 //	    sluice.dev/replicas: "3"                         replicas: 3   # at creation only, see wish.go
 //	    sluice.dev/capacity: proportional                capacity: proportional
 //	    sluice.dev/autoscaler: follow                    autoscaler: follow
+//	    sluice.dev/config-tracking: "true"               configTracking: true
 //	    sluice.dev/drain: 45s                            drain: 45s
 //	    sluice.dev/deadline: 10m                         deadline: 10m0s
 //	    sluice.dev/bake: 5m                              bake: 5m0s
@@ -95,6 +96,7 @@ var table = []entry{
 	{sluice.AnnotationReplicas, "replicas", parseCount(0, 1_000_000), `a whole number from 0 to 1000000`},
 	{sluice.AnnotationCapacity, "capacity", parseCapacity, `full or proportional`},
 	{sluice.AnnotationAutoscaler, "autoscaler", parseAutoscaler, `refuse or follow`},
+	{sluice.AnnotationTracking, "configTracking", parseBool, `"true" or "false"`},
 	{sluice.AnnotationDrain, "drain", parseDuration, `a duration, such as "45s"`},
 	{sluice.AnnotationDeadline, "deadline", parseDuration, `a duration above 0s, such as "10m"`},
 	{sluice.AnnotationBake, "bake", parseDuration, `a duration, such as "5m"`},

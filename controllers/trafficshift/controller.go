@@ -47,6 +47,8 @@ type Config struct {
 	GatewaySelector map[string]string
 	// AllowedHosts and AllowedGateways are granted to a namespace whose administrator has said nothing.
 	AllowedHosts, AllowedGateways []string
+	// ConfigTracking is whether the controller may read ConfigMaps and Secrets.
+	ConfigTracking bool
 }
 
 // Reconciler reconciles TrafficShifts.
@@ -62,11 +64,13 @@ type Reconciler struct {
 	Config   Config
 	// Now is the clock.
 	Now func() time.Time
+
+	digests digests
 }
 
 // SetupWithManager registers the reconciler and its watches.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
-	return ctrl.NewControllerManagedBy(mgr).
+	return r.watchConfig(ctrl.NewControllerManagedBy(mgr)).
 		Named("trafficshift").
 		For(&v1alpha1.TrafficShift{}).
 		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(byShift)).

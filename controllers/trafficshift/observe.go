@@ -56,7 +56,7 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 	w.invalid = append(w.spec.Validate(field.NewPath("spec")), plan.CheckMatches(&w.spec, field.NewPath("spec"))...)
 	mend(&w.spec, w.invalid)
 	for _, read := range []func(context.Context, *world) error{
-		r.readDeployments, r.readRecords, r.readPods, r.readMesh, r.readRouting, r.readService, r.readAutoscalers,
+		r.readDeployments, r.readConfig, r.readRecords, r.readPods, r.readMesh, r.readRouting, r.readService, r.readAutoscalers,
 	} {
 		if err := read(ctx, w); err != nil {
 			return nil, err
@@ -241,7 +241,13 @@ func (r *Reconciler) readRecords(ctx context.Context, w *world) error {
 		w.observation.Versions = append(w.observation.Versions, v)
 	}
 	slices.SortFunc(w.observation.Versions, func(a, b shift.Version) int { return cmp.Compare(shift.Number(a.Name), shift.Number(b.Name)) })
-	return w.matchTemplate()
+	if err := w.matchTemplate(); err != nil {
+		return err
+	}
+	if w.scope.Config != nil {
+		w.scope.Configured = w.observation.Template.Version
+	}
+	return nil
 }
 
 // versionOf reads "v2" out of "micro-api-v2".
@@ -265,7 +271,7 @@ func (w *world) matchTemplate() error {
 			return err
 		}
 		d := w.deployments[plan.VersionName(w.shift.Name, v.Name)]
-		if !plan.SameTemplate(live, recorded) && (d == nil || !w.ours(d) || !plan.SameTemplate(live, plan.UserTemplate(d))) {
+		if !plan.SameTemplate(live, recorded) && (d == nil || !w.ours(d) || !plan.SameTemplate(live, plan.UserTemplate(d))) || !w.configured(v.Name, record) {
 			continue
 		}
 		w.observation.Template.Version = v.Name

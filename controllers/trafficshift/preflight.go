@@ -25,7 +25,7 @@ func (r *Reconciler) preflight(ctx context.Context, w *world) ([]shift.Problem, 
 	if w.scope.Template == nil {
 		return []shift.Problem{problem(v1alpha1.ReasonDeploymentNotFound, "there is no Deployment %s/%s to shift; create it, or delete this TrafficShift", w.shift.Namespace, w.shift.Name)}, nil
 	}
-	problems := slices.Concat(w.checkSpec(), r.checkEvidence(w), w.checkTemplate(), w.checkService(), w.checkNames())
+	problems := slices.Concat(w.checkSpec(), r.checkTracking(w), r.checkEvidence(w), w.checkTemplate(), w.checkService(), w.checkNames())
 	for _, check := range []func(context.Context, *world) ([]shift.Problem, error){r.checkAutoscalers, r.checkGrants, r.checkTLSHosts, r.checkRouting, r.checkClaims} {
 		found, err := check(ctx, w)
 		if err != nil {

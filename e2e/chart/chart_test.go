@@ -239,7 +239,9 @@ func TestAServiceAccountOfOnesOwnNeedsAName(t *testing.T) {
 }
 
 func TestRightsAreTheLeast(t *testing.T) {
-	for key, u := range objects(t, allOn(t), cluster(mutating)) {
+	on := allOn(t)
+	delete(on, "configTracking") // the one value that grants more, see below
+	for key, u := range objects(t, on, cluster(mutating)) {
 		if u.GetKind() != "Role" && u.GetKind() != "ClusterRole" {
 			continue
 		}
@@ -256,6 +258,28 @@ func TestRightsAreTheLeast(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestTrackingMayOnlyRead holds what configTracking grants to reading, and to being asked for.
+func TestTrackingMayOnlyRead(t *testing.T) {
+	granted := func(enabled string) (verbs []string) {
+		u := objects(t, values(t, "configTracking: {enabled: "+enabled+"}"), cluster())["ClusterRole sluice"]
+		rules, _, _ := unstructured.NestedSlice(u.Object, "rules")
+		for _, rule := range rules {
+			resources, _, _ := unstructured.NestedStringSlice(rule.(map[string]any), "resources")
+			if slices.Contains(resources, "secrets") || slices.Contains(resources, "configmaps") {
+				more, _, _ := unstructured.NestedStringSlice(rule.(map[string]any), "verbs")
+				verbs = append(verbs, more...)
+			}
+		}
+		return verbs
+	}
+	if diff := cmp.Diff([]string{"get", "list", "watch"}, granted("true")); diff != "" {
+		t.Errorf("verbs on ConfigMaps and Secrets (-want +got):\n%s", diff)
+	}
+	if got := granted("false"); got != nil {
+		t.Errorf("verbs on ConfigMaps and Secrets %v; want none", got)
 	}
 }
 
