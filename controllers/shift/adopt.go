@@ -125,8 +125,14 @@ func (p *pass) pin() {
 	}
 }
 
-// holdTemplate waits until the Deployment is scaled down and marked.
+// holdTemplate waits until the Deployment is scaled down and marked. Where something keeps scaling it up, it does not wait for ever: the
+// traffic is pinned, so the service is taken over all the same, and says what is fought over.
 func (p *pass) holdTemplate() {
+	if Contested(p.next) {
+		p.enter(v1alpha1.PhaseStable, "")
+		p.rest()
+		return
+	}
 	if !p.obs.Template.Held || p.obs.Template.Replicas != 0 {
 		p.say(v1alpha1.ReasonScalingDown, "the traffic is pinned to %s; scaling the Deployment to 0 and holding it as the template", p.next.Stable)
 		return

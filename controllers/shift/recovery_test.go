@@ -2,6 +2,7 @@ package shift_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -247,6 +248,14 @@ func TestSluiceStopsFightingWhoeverScalesTheDeploymentUp(t *testing.T) {
 			}
 			if got := w.weight("v1"); got != v1alpha1.Whole {
 				t.Errorf("v1 has %s; want everything", got)
+			}
+			if w.state.Phase != v1alpha1.PhaseStable || w.last.Reason != v1alpha1.ReasonReplicasContested || !strings.Contains(w.last.Message, "keeps scaling the Deployment up") {
+				t.Errorf("it says %s; want it to be taken over, and to say what is fought over", w.last)
+			}
+			w.release(2) // and when the template changes, Sluice tries again
+			w.run(200, w.stableIs("v2"))
+			if w.templateRun.replicas != 0 || !w.held {
+				t.Errorf("the template has %d replicas, held %t, after a release in peace; want it held at 0", w.templateRun.replicas, w.held)
 			}
 		})
 	}
