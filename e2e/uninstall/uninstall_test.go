@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/e2e/lab"
+	"github.com/sluice-dev/sluice/e2e/lab/load"
 	"github.com/sluice-dev/sluice/e2e/scene"
 )
 
@@ -36,7 +37,7 @@ func TestUninstallHandsEveryServiceBack(t *testing.T) {
 	if err := s.Apply(ctx, "examples/micro-api"); err != nil {
 		t.Fatal(err)
 	}
-	users, err := s.Within(ctx, "client", "http://micro-api.shop.svc.cluster.local:19090/", 60)
+	users, err := s.Within(ctx, "client", "http://micro-api.shop.svc.cluster.local:19090/", 250)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,6 +57,9 @@ func TestUninstallHandsEveryServiceBack(t *testing.T) {
 	var rules networkingv1.DestinationRuleList
 	if err := s.Client.List(ctx, &rules, client.InNamespace(scene.Shop)); err != nil || len(rules.Items) > 0 {
 		t.Errorf("%d DestinationRules are left behind (%v)", len(rules.Items), err)
+	}
+	if err := users.WaitFor(ctx, func(r load.Report) bool { return r.Total >= 10_000 }); err != nil {
+		t.Fatal(err)
 	}
 	if r := users.Stop(); r.Failed > 0 {
 		t.Errorf("%d of %d requests failed: %+v", r.Failed, r.Total, r.Failures[:min(3, len(r.Failures))])
