@@ -64,6 +64,9 @@ type Collector struct {
 	mu      sync.Mutex
 	watches map[Key]*watch
 	last    time.Time
+	// counted is whether Prometheus has the metric at all, as of countedAt.
+	counted   bool
+	countedAt time.Time
 }
 
 // room is how many keys with news may wait to be read.

@@ -1,6 +1,9 @@
 package query
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Why there is no evidence, for errors.Is. None of these is a verdict: missing evidence holds a shift, and never moves it.
 var (
@@ -10,6 +13,12 @@ var (
 	ErrRefused = errors.New("refused")
 	// ErrNoSeries: Prometheus answers but has never had a series of this service and its versions.
 	ErrNoSeries = errors.New("no series")
+	// ErrNoMetric is ErrNoSeries where Prometheus has istio_requests_total of nothing at all.
+	ErrNoMetric = fmt.Errorf("%w: no metric", ErrNoSeries)
+	// ErrNoLabels is ErrNoSeries where the service is counted, without the labels that tell versions apart.
+	ErrNoLabels = fmt.Errorf("%w: labels are missing", ErrNoSeries)
+	// ErrNoTraffic is ErrNoSeries where other services are counted and this one is not, or its versions are not.
+	ErrNoTraffic = fmt.Errorf("%w: no traffic", ErrNoSeries)
 	// ErrStale: the newest sample is older than MaxAge.
 	ErrStale = errors.New("stale evidence")
 	// ErrNoConnection: there is no such connection, or it is not for that namespace.

@@ -34,7 +34,7 @@ type Options struct {
 
 // Observer hears how the collector fares with Prometheus. metrics/exporter is one.
 type Observer interface {
-	// ObserveQuery reports one query: its kind ("requests", "durations", "freshness", "bounds", "up", "custom"), how long it took and how
+	// ObserveQuery reports one query: its kind ("requests", "durations", "freshness", "bounds", "up", "custom", "silence"), how long it took and how
 	// it ended.
 	ObserveQuery(kind string, took time.Duration, err error)
 	// ObserveSkipped reports values that no counter can have: NaN, infinite, negative or beyond what a float64 counts exactly.

@@ -18,6 +18,8 @@ const (
 
 	labelReporter   = "reporter"
 	labelService    = "destination_service"
+	labelName       = "destination_service_name"
+	labelHome       = "destination_service_namespace"
 	labelWorkload   = "destination_workload"
 	labelNamespace  = "destination_workload_namespace"
 	labelProtocol   = "request_protocol"
@@ -37,6 +39,7 @@ const (
 	kindBounds    = "bounds"
 	kindUp        = "up"
 	kindCustom    = "custom"
+	kindSilence   = "silence"
 )
 
 // selection is the part of the mesh that one grouped query asks for.

@@ -62,6 +62,7 @@ func (c *Collector) lookAt(ctx context.Context, b batch, at time.Time, settled b
 	if err != nil {
 		return err
 	}
+	silence := c.silence(ctx, b, s, newest, at)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, w := range b.watches {
@@ -72,7 +73,7 @@ func (c *Collector) lookAt(ctx context.Context, b batch, at time.Time, settled b
 		if w.keep(at, s.of(w.ledger.subject, settled), newest.of(w.ledger.subject), c.options.Keep) {
 			w.owed = true
 		}
-		if w.fail(w.judge(at, c.options.MaxAge, c.client.Address())) {
+		if w.fail(w.judge(at, c.options.MaxAge, c.client.Address(), silence[i])) {
 			w.owed = true
 		}
 	}

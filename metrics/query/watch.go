@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,13 +44,13 @@ func (w *watch) keep(at time.Time, x look, newest [reporters]time.Time, limit in
 	return first || sum != w.ledger.sum || was != w.newest
 }
 
-// judge says why the evidence is none, as of at.
-func (w *watch) judge(at time.Time, maxAge time.Duration, address string) error {
+// judge says why the evidence is none, as of at. Silence is why there is no series, where that could be told.
+func (w *watch) judge(at time.Time, maxAge time.Duration, address string, silence error) error {
 	s, newest := w.ledger.subject, w.newest[w.ledger.reporter()]
 	switch {
 	case newest.IsZero() && len(w.ledger.requests) == 0:
 		return fmt.Errorf("asking Prometheus at %s: %s query: no %s of %s to %s or %s: %w",
-			address, kindRequests, metricRequests, s.Service, s.Stable, s.Candidate, ErrNoSeries)
+			address, kindRequests, metricRequests, s.Service, s.Stable, s.Candidate, cmp.Or(silence, ErrNoSeries))
 	case newest.IsZero():
 		return fmt.Errorf("asking Prometheus at %s: %s query: every sample of %s is too old to be shown: %w", address, kindFreshness, s.Service, ErrStale)
 	case at.Sub(newest) > maxAge:
@@ -71,7 +72,7 @@ func kindOf(err error) string {
 	if err == nil {
 		return ""
 	}
-	for _, kind := range []error{ErrUnreachable, ErrRefused, ErrNoSeries, ErrStale, ErrNotYet} {
+	for _, kind := range []error{ErrUnreachable, ErrRefused, ErrNoMetric, ErrNoLabels, ErrNoTraffic, ErrNoSeries, ErrStale, ErrNotYet} {
 		if errors.Is(err, kind) {
 			return kind.Error()
 		}
