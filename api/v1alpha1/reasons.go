@@ -64,6 +64,25 @@ const (
 	ReasonUndoing             = "Undoing"
 )
 
+// Reasons that there is no evidence for, beside NoEvidence and NoTraffic: what condition EvidenceAvailable says.
+const (
+	ReasonPrometheusUnreachable  = "PrometheusUnreachable"
+	ReasonPrometheusRefused      = "PrometheusRefused"
+	ReasonEvidenceStale          = "EvidenceStale"
+	ReasonTelemetryMissing       = "TelemetryMissing"
+	ReasonTelemetryLabelsMissing = "TelemetryLabelsMissing"
+)
+
+// Reasons of advice: a TrafficShift is accepted all the same, and its owner had better know.
+const (
+	ReasonAcceptedWithAdvice = "AcceptedWithAdvice"
+	ReasonHostPorts          = "HostPorts"
+	ReasonAntiAffinity       = "AntiAffinity"
+	ReasonSidecarNotNeeded   = "SidecarNotNeeded"
+	ReasonRoutedPast         = "RoutedPast"
+	ReasonVersionSelected    = "VersionSelected"
+)
+
 // Reasons a candidate is taken back for.
 const (
 	ReasonErrorRate         = "ErrorRateExceeded"
@@ -100,4 +119,16 @@ const (
 	ReasonAutoscalerTargetsTemplate = "AutoscalerTargetsTemplate"
 	ReasonConfigTrackingOff         = "ConfigTrackingOff"
 	ReasonNameTaken                 = "NameTaken"
+	ReasonNameUnsupported           = "NameUnsupported"
+	ReasonSelectorSelectsVersion    = "SelectorSelectsVersion"
+	ReasonPortUnsupported           = "PortUnsupported"
+	ReasonPortNamesDiffer           = "PortNamesDiffer"
+	ReasonNamespaceNotInMesh        = "NamespaceNotInMesh"
+	ReasonNoSidecar                 = "NoSidecar"
+	ReasonAmbientWithoutWaypoint    = "AmbientWithoutWaypoint"
+	ReasonGatewayNotFound           = "GatewayNotFound"
+	ReasonGatewayWithoutHost        = "GatewayWithoutHost"
+	ReasonGatewaySelectsNothing     = "GatewaySelectsNothing"
+	ReasonQuotaExceeded             = "QuotaExceeded"
+	ReasonVolumeNotShareable        = "VolumeNotShareable"
 )

@@ -119,10 +119,10 @@ type Route struct {
 
 // Evidence is a sample, or why there is none.
 type Evidence struct {
-	// Available is whether Sample holds anything. Missing says why not.
-	Available bool
-	Sample    analysis.Sample
-	Missing   string
+	// Available is whether Sample holds anything. Missing says why not, and Reason in one word.
+	Available       bool
+	Sample          analysis.Sample
+	Missing, Reason string
 	// History is the stable version's last hour, a scrape apart, oldest first: what the gates learn its usual rate and its bursts from.
 	// It is read once, before the first weight.
 	History []analysis.Sample

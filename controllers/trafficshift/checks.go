@@ -105,7 +105,7 @@ func queryChecks(gates []v1alpha1.Gate, readings []query.Reading, oldest time.Ti
 func queryCheck(g v1alpha1.Gate, r query.Reading) shift.Check {
 	switch {
 	case r.Err != nil:
-		return unread(g.Name, r.At, analysis.Inconclusive, missing(r.Err))
+		return unread(g.Name, r.At, analysis.Inconclusive, without(r.Err).Missing)
 	case !r.Data || math.IsNaN(r.Value):
 		noData := cmp.Or(g.Query.NoData, v1alpha1.NoDataHold)
 		outcome := map[v1alpha1.NoData]analysis.Outcome{v1alpha1.NoDataPass: analysis.Pass, v1alpha1.NoDataFail: analysis.Fail}[noData]

@@ -54,7 +54,7 @@ func TestAReadingIsHeldAgainstItsBounds(t *testing.T) {
 		"NoDataHold":     {"5", "", v1alpha1.NoDataHold, nan, "Inconclusive NaN: no data, for which noData says hold"},
 		"NoDataPass":     {"5", "", v1alpha1.NoDataPass, none, "Pass NaN: no data, for which noData says pass"},
 		"NoDataFail":     {"5", "", v1alpha1.NoDataFail, nan, "Fail NaN: no data, for which noData says fail"},
-		"Unreachable":    {"5", "", v1alpha1.NoDataFail, down, "Inconclusive NaN: Prometheus does not answer"},
+		"Unreachable":    {"5", "", v1alpha1.NoDataFail, down, "Inconclusive NaN: Prometheus does not answer: check that it runs, and its address (the chart's controller.prometheusAddress)"},
 		"NotOneValue":    {"0", "", v1alpha1.NoDataPass, broken, "Inconclusive NaN: it gives 2 values; accepted is one"},
 	}
 	for name, tc := range tests {

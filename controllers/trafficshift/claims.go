@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	networking "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -47,6 +48,10 @@ func (r *Reconciler) claimingVirtualServices(ctx context.Context, w *world) ([]s
 	if len(w.spec.Gateways) == 0 {
 		gateways = []string{w.shift.Namespace + "/" + w.shift.Name}
 	}
+	all, err := r.gateways(ctx, w)
+	if err != nil {
+		return nil, err
+	}
 	var claims []string
 	for _, vs := range list.Items {
 		if w.accountedFor(vs) {
@@ -54,12 +59,18 @@ func (r *Reconciler) claimingVirtualServices(ctx context.Context, w *world) ([]s
 		}
 		bound := plan.QualifiedGateways(vs.Namespace, vs.Spec.GetGateways())
 		mesh := len(bound) == 0 || slices.Contains(vs.Spec.GetGateways(), "mesh")
+		past, contests := r.routesTo(vs, w.scope.Host), false
 		for _, host := range vs.Spec.GetHosts() {
 			inMesh := mesh && r.fullName(host, vs.Namespace) == w.scope.Host
-			atGateway := slices.Contains(slices.Concat(w.spec.Hosts, w.previewHost()), host) && slices.ContainsFunc(bound, func(g string) bool { return slices.Contains(gateways, g) })
-			if inMesh || atGateway {
+			asked := slices.ContainsFunc(slices.Concat(w.spec.Hosts, w.previewHost()), func(h string) bool { return strings.EqualFold(h, host) })
+			if inMesh || asked && (past || catchesAll(vs)) && all.meet(gateways, bound, host) {
 				claims = append(claims, fmt.Sprintf("VirtualService %s/%s (host %s)", vs.Namespace, vs.Name, host))
+				contests = true
 			}
+		}
+		if past && !contests {
+			w.advise(v1alpha1.ReasonRoutedPast, "VirtualService %s/%s sends %s to %s past the weights, and a candidate that gets requests so is taken back: have Sluice route those hosts (annotation %s), and take the route out",
+				vs.Namespace, vs.Name, strings.Join(vs.Spec.GetHosts(), ", "), w.scope.Host, v1alpha1.AnnotationHosts)
 		}
 	}
 	return claims, nil
@@ -78,6 +89,30 @@ func (w *world) accountedFor(vs *networkingv1.VirtualService) bool {
 		vs.Name == plan.PreviewName(w.shift.Name) && len(w.previewHost()) > 0)
 }
 
+// routesTo reports whether a VirtualService sends HTTP requests to a host without a subset.
+func (r *Reconciler) routesTo(vs *networkingv1.VirtualService, host string) bool {
+	for _, route := range vs.Spec.GetHttp() {
+		for _, d := range route.GetRoute() {
+			if to := d.GetDestination(); to.GetSubset() == "" && r.fullName(to.GetHost(), vs.Namespace) == host {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// catchesAll reports whether a VirtualService has a route for whatever no other takes. Gateways put the VirtualServices of a host one
+// after the other, and keep the oldest such route alone; those with conditions stand beside ours (rule V3).
+func catchesAll(vs *networkingv1.VirtualService) bool {
+	return slices.ContainsFunc(vs.Spec.GetHttp(), func(route *networking.HTTPRoute) bool {
+		return len(route.GetMatch()) == 0 || slices.ContainsFunc(route.GetMatch(), func(m *networking.HTTPMatchRequest) bool {
+			anyPath := m.GetUri() == nil || m.GetUri().GetPrefix() == "/"
+			return anyPath && len(m.GetHeaders())+len(m.GetQueryParams())+len(m.GetWithoutHeaders())+len(m.GetSourceLabels()) == 0 &&
+				m.GetMethod() == nil && m.GetAuthority() == nil && m.GetScheme() == nil && m.GetSourceNamespace() == ""
+		})
+	})
+}
+
 // claimingRules finds DestinationRules that hide or contest ours, and carries over the policy of one that ours would hide: a rule of
 // the root namespace, or a wildcard of the service's own.
 func (r *Reconciler) claimingRules(ctx context.Context, w *world) ([]string, error) {
@@ -91,6 +126,10 @@ func (r *Reconciler) claimingRules(ctx context.Context, w *world) ([]string, err
 		host := r.fullName(rule.Spec.GetHost(), rule.Namespace)
 		exact, wild := host == w.scope.Host, strings.HasPrefix(host, "*") && grants(host, w.scope.Host)
 		here, root := rule.Namespace == w.shift.Namespace, rule.Namespace == r.Config.RootNamespace
+		chosen := rule.Spec.GetWorkloadSelector() != nil // it is for some clients of its own namespace alone
+		hidesHere := exact && !root || wild && here && chosen
+		hidesThere := !here && !root && lookedUpAtHome(rule)
+		hidesFromGateways := root && (chosen || privateTo(rule)) // they often live there
 		switch {
 		case w.ours(rule) || !exact && !wild || here && w.rule != nil && rule.Name == w.rule.Name:
 		case exact && here:
@@ -98,7 +137,8 @@ func (r *Reconciler) claimingRules(ctx context.Context, w *world) ([]string, err
 			if why := plan.Mergeable(rule, w.spec.TrafficPolicy != nil); why != "" {
 				claims = append(claims, fmt.Sprintf("DestinationRule %s/%s: %s", rule.Namespace, rule.Name, why))
 			}
-		case exact && !root, wild && !here && !root:
+		case !here && !root && !lookedUpAtHome(rule):
+		case hidesHere, hidesThere, hidesFromGateways:
 			claims = append(claims, fmt.Sprintf("DestinationRule %s/%s (host %s)", rule.Namespace, rule.Name, rule.Spec.GetHost()))
 		default:
 			rank := len(host)
@@ -116,7 +156,24 @@ func (r *Reconciler) claimingRules(ctx context.Context, w *world) ([]string, err
 	return claims, nil
 }
 
-var httpRoutes = schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "HTTPRouteList"}
+// lookedUpAtHome reports whether the clients of a rule's own namespace find it there, before they look anywhere else. Of other namespaces
+// than theirs, the service's and the root's, nobody looks at the rules.
+func lookedUpAtHome(rule *networkingv1.DestinationRule) bool {
+	to := rule.Spec.GetExportTo()
+	return len(to) == 0 || rule.Spec.GetWorkloadSelector() != nil || slices.ContainsFunc(to, func(ns string) bool { return ns == "*" || ns == "." || ns == rule.Namespace })
+}
+
+// privateTo reports whether a rule is for its own namespace alone.
+func privateTo(rule *networkingv1.DestinationRule) bool {
+	to := rule.Spec.GetExportTo()
+	return len(to) == 1 && (to[0] == "." || to[0] == rule.Namespace)
+}
+
+// meshRoutes are the routes of the Gateway API that may have a Service for a parent.
+var meshRoutes = []schema.GroupVersionKind{
+	{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "HTTPRouteList"},
+	{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "GRPCRouteList"},
+}
 
 // claimingHTTPRoutes finds Gateway API routes whose parent is the Service itself. A cluster without that API has none.
 func (r *Reconciler) claimingHTTPRoutes(ctx context.Context, w *world) ([]string, error) {
@@ -124,29 +181,36 @@ func (r *Reconciler) claimingHTTPRoutes(ctx context.Context, w *world) ([]string
 	if state.Weight > 0 || state.Candidate == "" && version != "" && (version == state.Stable || version == state.Rejected) {
 		return nil, nil // asked when a release is about to start; from its first weight on the measured share tells
 	}
-	list := &unstructured.UnstructuredList{}
-	list.SetGroupVersionKind(httpRoutes)
-	if err := r.Live.List(ctx, list); err != nil {
-		if meta.IsNoMatchError(err) {
-			return nil, nil
-		}
-		return nil, fmt.Errorf("listing HTTPRoutes: %w", err)
-	}
 	var claims []string
-	for _, route := range list.Items {
-		parents, _, _ := unstructured.NestedSlice(route.Object, "spec", "parentRefs")
-		for _, p := range parents {
-			ref, _ := p.(map[string]any)
-			namespace, ok := ref["namespace"].(string)
-			if !ok {
-				namespace = route.GetNamespace()
+	for _, kind := range meshRoutes {
+		list := &unstructured.UnstructuredList{}
+		list.SetGroupVersionKind(kind)
+		if err := r.Live.List(ctx, list); err != nil {
+			if meta.IsNoMatchError(err) {
+				continue
 			}
-			if ref["kind"] == "Service" && ref["name"] == w.scope.Service.Name && namespace == w.shift.Namespace {
-				claims = append(claims, fmt.Sprintf("HTTPRoute %s/%s", route.GetNamespace(), route.GetName()))
+			return nil, fmt.Errorf("listing %s: %w", strings.TrimSuffix(kind.Kind, "List")+"s", err)
+		}
+		for i := range list.Items {
+			if route := &list.Items[i]; !w.ours(route) && w.parentOf(route) {
+				claims = append(claims, fmt.Sprintf("%s %s/%s", route.GetKind(), route.GetNamespace(), route.GetName()))
 			}
 		}
 	}
 	return claims, nil
+}
+
+// parentOf reports whether a Gateway API route is for the Service.
+func (w *world) parentOf(route *unstructured.Unstructured) bool {
+	parents, _, _ := unstructured.NestedSlice(route.Object, "spec", "parentRefs")
+	return slices.ContainsFunc(parents, func(p any) bool {
+		ref, _ := p.(map[string]any)
+		namespace, ok := ref["namespace"].(string)
+		if !ok {
+			namespace = route.GetNamespace()
+		}
+		return ref["kind"] == "Service" && ref["name"] == w.scope.Service.Name && namespace == w.shift.Namespace
+	})
 }
 
 // fullName resolves a host as Istio does: a name without dots is of the namespace of the object that says it (rule V1).

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -62,11 +63,25 @@ func newCluster(t *testing.T) *cluster {
 		Client: interceptor.NewClient(api, c.watched()), Live: api, Recorder: c.told, Exporter: out, Evidence: c.counts, Webhooks: c.hooks,
 		Config: Config{
 			Timing:        shift.Timing{Settle: 2 * time.Second, Drain: 5 * time.Second, Scrape: time.Second},
-			ClusterDomain: "cluster.local", RootNamespace: "istio-system", GatewaySelector: map[string]string{"istio": "ingressgateway"},
+			ClusterDomain: "cluster.local", RootNamespace: "istio-system", GatewaySelector: map[string]string{"istio": "ingressgateway", "of": ns},
 		},
 		Now: func() time.Time { return c.clock },
 	}
+	c.pod("istio-ingressgateway", c.Config.GatewaySelector, "istio-proxy")
 	return c
+}
+
+// pod makes a pod that nothing runs, with containers of these names.
+func (c *cluster) pod(name string, labels map[string]string, containers ...string) *corev1.Pod {
+	c.Helper()
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: c.ns, Name: name, Labels: labels}}
+	for _, container := range containers {
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: container, Image: "any"})
+	}
+	if err := c.Create(c.Context(), pod); err != nil {
+		c.Fatal(err)
+	}
+	return pod
 }
 
 // watched notes every write of the reconciler's.

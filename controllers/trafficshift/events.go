@@ -22,7 +22,7 @@ type note struct{ kind, reason, action, message string }
 // tell makes a decision known: events and one log line on a transition, metrics on every pass. It is called once the decision is
 // persisted, so that nothing is told that did not come to be.
 func (r *Reconciler) tell(ctx context.Context, before, after *v1alpha1.TrafficShift, w *world, d shift.Decision) {
-	notes := notesOf(before, after, d)
+	notes := append(notesOf(before, after, d), w.adviceNotes(before, after)...)
 	for _, n := range notes {
 		r.Recorder.Eventf(after, w.related(), n.kind, n.reason, n.action, "%s", clip(n.message))
 	}
@@ -92,14 +92,29 @@ func notesOf(before, after *v1alpha1.TrafficShift, d shift.Decision) []note {
 	return slices.Concat(actionNotes(d.Actions), notes, conditionNotes(before, after))
 }
 
+// adviceNotes tell, at the start of a version, what its owner had better know.
+func (w *world) adviceNotes(before, after *v1alpha1.TrafficShift) []note {
+	was, is := before.Status.State, after.Status.State
+	if (is.Candidate == "" || is.Candidate == was.Candidate) && (is.Stable == "" || was.Stable != "") {
+		return nil
+	}
+	notes := make([]note, 0, len(w.advice))
+	for _, a := range w.advice {
+		notes = append(notes, note{corev1.EventTypeWarning, a.Reason, "Advise", a.Message})
+	}
+	return notes
+}
+
 // conditionNotes tells of conditions that have just turned against the shift, and of evidence that is back.
 func conditionNotes(before, after *v1alpha1.TrafficShift) []note {
 	var notes []note
 	for _, kind := range []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionEvidenceAvailable} {
 		was, is := meta.FindStatusCondition(before.Status.Conditions, kind), meta.FindStatusCondition(after.Status.Conditions, kind)
 		turned := is != nil && (was == nil || was.Status != is.Status || was.Reason != is.Reason)
+		// Evidence takes a moment to be there at first, and a service without traffic is nothing to warn of.
+		usual := kind == v1alpha1.ConditionEvidenceAvailable && (was == nil || was.Status == "Unknown" || is != nil && is.Reason == v1alpha1.ReasonNoTraffic)
 		switch {
-		case turned && is.Status == "False" && !(kind == v1alpha1.ConditionEvidenceAvailable && (was == nil || was.Status == "Unknown")):
+		case turned && is.Status == "False" && !usual:
 			notes = append(notes, note{corev1.EventTypeWarning, is.Reason, "Check", is.Message})
 		case turned && is.Status == "True" && was != nil && was.Status == "False":
 			notes = append(notes, note{corev1.EventTypeNormal, is.Reason, "Check", is.Message})

@@ -39,7 +39,7 @@ func (r *Reconciler) evidence(ctx context.Context, w *world) shift.Evidence {
 	}
 	if err := r.Evidence.Watch(key, w.spec.Prometheus, w.subject()); err != nil {
 		r.Evidence.Unwatch(key)
-		return shift.Evidence{Missing: missing(err)}
+		return without(err)
 	}
 	from := time.Time{}
 	if to := state.Gate.CountedTo; to != nil {
@@ -54,7 +54,7 @@ func (r *Reconciler) evidence(ctx context.Context, w *world) shift.Evidence {
 	}
 	if err != nil {
 		log.FromContext(ctx).V(1).Info("no evidence", "reason", err.Error())
-		return shift.Evidence{Missing: missing(err)}
+		return without(err)
 	}
 	return e
 }
@@ -117,23 +117,35 @@ func reporterOf(r v1alpha1.Reporter) analysis.Reporter {
 	return analysis.Reporter(r)
 }
 
-// missing says why there is no evidence, in words that stay the same while nothing changes: ages and timeouts go to the log.
-func missing(err error) string {
-	switch {
-	case errors.Is(err, query.ErrUnreachable):
-		return "Prometheus does not answer"
-	case errors.Is(err, query.ErrRefused):
-		return "Prometheus refuses the queries: check permissions and limits"
-	case errors.Is(err, query.ErrStale):
-		return "Prometheus has no fresh sample: check that it scrapes the mesh's proxies"
-	case errors.Is(err, query.ErrNoSeries):
-		return "Prometheus has no istio_requests_total of this service: no traffic yet, no sidecar, or its labels are removed"
-	case errors.Is(err, query.ErrNoConnection):
-		return "spec.prometheus: " + err.Error()
-	case errors.Is(err, query.ErrNotYet):
-		return "Prometheus was not asked yet"
+// lack is one way of having no evidence: in one word, and with what to do about it.
+type lack struct {
+	is              error
+	reason, message string
+}
+
+// lacks are asked in order: what is told apart comes before what it is a case of.
+var lacks = []lack{
+	{query.ErrUnreachable, v1alpha1.ReasonPrometheusUnreachable, "Prometheus does not answer: check that it runs, and its address (the chart's controller.prometheusAddress)"},
+	{query.ErrRefused, v1alpha1.ReasonPrometheusRefused, "Prometheus refuses the queries: check permissions and limits"},
+	{query.ErrStale, v1alpha1.ReasonEvidenceStale, "Prometheus has no fresh sample: check that it scrapes the mesh's proxies"},
+	{query.ErrNoMetric, v1alpha1.ReasonTelemetryMissing, "Prometheus has no istio_requests_total at all: check that it scrapes the mesh's proxies, and that no Telemetry resource switches the metric off"},
+	{query.ErrNoLabels, v1alpha1.ReasonTelemetryLabelsMissing, "Prometheus has istio_requests_total of this service without the labels that tell versions apart (reporter, destination_workload, destination_workload_namespace): a Telemetry resource or a relabelling removes them; keep them"},
+	{query.ErrNoTraffic, v1alpha1.ReasonNoTraffic, "Prometheus has istio_requests_total of other services and none of this one's versions: no traffic yet, or its clients and pods have no sidecar"},
+	{query.ErrNoSeries, v1alpha1.ReasonNoEvidence, "Prometheus has no istio_requests_total of this service: no traffic yet, no sidecar, or its labels are removed"},
+	{query.ErrNotYet, v1alpha1.ReasonNoEvidence, "Prometheus was not asked yet"},
+}
+
+// without says why there is no evidence, in words that stay the same while nothing changes: ages and timeouts go to the log.
+func without(err error) shift.Evidence {
+	for _, l := range lacks {
+		if errors.Is(err, l.is) {
+			return shift.Evidence{Reason: l.reason, Missing: l.message}
+		}
 	}
-	return err.Error()
+	if errors.Is(err, query.ErrNoConnection) {
+		return shift.Evidence{Reason: v1alpha1.ReasonNoEvidence, Missing: "spec.prometheus: " + err.Error()}
+	}
+	return shift.Evidence{Reason: v1alpha1.ReasonNoEvidence, Missing: err.Error()}
 }
 
 // forget drops everything that is kept outside the cluster about a shift that is gone.

@@ -120,10 +120,20 @@ func TestTheHistoryIsReadBeforeTheFirstWeight(t *testing.T) {
 }
 
 func TestWhyEvidenceIsMissingStaysTheSame(t *testing.T) {
-	for _, kind := range []error{query.ErrUnreachable, query.ErrRefused, query.ErrStale, query.ErrNoSeries, query.ErrNotYet} {
-		first, second := missing(errors.Join(errors.New("12s"), kind)), missing(errors.Join(errors.New("13s"), kind))
-		if first != second || !strings.Contains(first, "Prometheus") {
-			t.Errorf("%v: %q, then %q", kind, first, second)
+	tests := map[error]string{
+		query.ErrUnreachable: v1alpha1.ReasonPrometheusUnreachable,
+		query.ErrRefused:     v1alpha1.ReasonPrometheusRefused,
+		query.ErrStale:       v1alpha1.ReasonEvidenceStale,
+		query.ErrNoMetric:    v1alpha1.ReasonTelemetryMissing,
+		query.ErrNoLabels:    v1alpha1.ReasonTelemetryLabelsMissing,
+		query.ErrNoTraffic:   v1alpha1.ReasonNoTraffic,
+		query.ErrNoSeries:    v1alpha1.ReasonNoEvidence,
+		query.ErrNotYet:      v1alpha1.ReasonNoEvidence,
+	}
+	for kind, reason := range tests {
+		first, second := without(errors.Join(errors.New("12s"), kind)), without(errors.Join(errors.New("13s"), kind))
+		if diff := cmp.Diff(first, second); diff != "" || first.Reason != reason || !strings.Contains(first.Missing, "Prometheus") || first.Available {
+			t.Errorf("%v: %+v; want %s; then, -first, +second:\n%s", kind, first, reason, diff)
 		}
 	}
 }

@@ -42,7 +42,7 @@ func TestTheWayBackIsNeverBlocked(t *testing.T) {
 		}, v1alpha1.ReasonHostClaimed},
 		"TheServiceIsNotHTTPAnyMore": {func(c *cluster) {
 			c.patch(&corev1.Service{}, "micro-api", `{"spec": {"ports": [{"name": "tcp", "port": 80, "targetPort": "http"}]}}`)
-		}, v1alpha1.ReasonServiceUnsupported},
+		}, v1alpha1.ReasonPortUnsupported},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -46,6 +46,12 @@ type world struct {
 	merged      []*networkingv1.DestinationRule // the user's own for the host, in the same namespace
 	gateway     *networkingv1.Gateway
 	autoscalers autoscalers
+
+	namespace *corev1.Namespace
+	named     *corev1.Service   // the one that spec.service names, where it does not select the pods
+	bare      map[string]string // a pod without a sidecar, by version
+	proxy     *corev1.Container // the sidecar that pods are given
+	advice    []shift.Problem   // what does not stand in the way, and had better be known
 }
 
 // observe reads the world and changes nothing.
@@ -56,7 +62,7 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 	w.invalid = append(w.spec.Validate(field.NewPath("spec")), plan.CheckMatches(&w.spec, field.NewPath("spec"))...)
 	mend(&w.spec, w.invalid)
 	for _, read := range []func(context.Context, *world) error{
-		r.readDeployments, r.readConfig, r.readRecords, r.readPods, r.readMesh, r.readRouting, r.readService, r.readAutoscalers,
+		r.readNamespace, r.readDeployments, r.readConfig, r.readRecords, r.readPods, r.readMesh, r.readRouting, r.readService, r.readAutoscalers,
 	} {
 		if err := read(ctx, w); err != nil {
 			return nil, err
@@ -329,12 +335,14 @@ func (r *Reconciler) readPods(ctx context.Context, w *world) error {
 		for j := range pods.Items {
 			restarts, waiting := trouble(&pods.Items[j])
 			v.Restarts, v.Waiting = max(v.Restarts, restarts), max(v.Waiting, waiting) // the same of several in any order
+			w.noteBare(v.Name, &pods.Items[j])
 		}
+		v.Waiting = cmp.Or(v.Waiting, unmade(w.deployments[plan.VersionName(w.shift.Name, v.Name)]))
 	}
 	return nil
 }
 
-// trouble reads a pod's highest restart count, and why a container of it is kept from running. Starting up is no trouble.
+// trouble reads a pod's highest restart count, and why it, or a container of it, is kept from running. Starting up is no trouble.
 func trouble(pod *corev1.Pod) (restarts int32, waiting string) {
 	if !pod.DeletionTimestamp.IsZero() {
 		return 0, ""
@@ -345,7 +353,7 @@ func trouble(pod *corev1.Pod) (restarts int32, waiting string) {
 			waiting = cmp.Or(waiting, s.Reason)
 		}
 	}
-	return restarts, waiting
+	return restarts, cmp.Or(waiting, unscheduled(pod))
 }
 
 // readMesh reads the objects of our names. Whether they are ours is for those to ask who use them.

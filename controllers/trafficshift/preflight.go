@@ -10,6 +10,7 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -26,7 +27,18 @@ func (r *Reconciler) preflight(ctx context.Context, w *world) ([]shift.Problem, 
 		return []shift.Problem{problem(v1alpha1.ReasonDeploymentNotFound, "there is no Deployment %s/%s to shift; create it, or delete this TrafficShift", w.shift.Namespace, w.shift.Name)}, nil
 	}
 	problems := slices.Concat(w.checkSpec(), r.checkTracking(w), r.checkEvidence(w), w.checkTemplate(), w.checkService(), w.checkNames())
-	for _, check := range []func(context.Context, *world) ([]shift.Problem, error){r.checkAutoscalers, r.checkGrants, r.checkTLSHosts, r.checkRouting, r.checkClaims} {
+	w.adviseOnNodes()
+	for _, check := range []func(context.Context, *world) ([]shift.Problem, error){
+		r.checkMembership,  // is there a mesh around the pods at all
+		r.checkAutoscalers, // who else scales
+		r.checkGrants,      // may the namespace have the hosts
+		r.checkTLSHosts,    // does anybody else end TLS for them
+		r.checkRouting,     // are the routes to join as they must be
+		r.checkClaims,      // does anybody else route them
+		r.checkGateways,    // would anybody serve them
+		r.checkRoom,        // do the pods of another version fit
+		r.adviseOnSelectors,
+	} {
 		found, err := check(ctx, w)
 		if err != nil {
 			return nil, err
@@ -89,8 +101,28 @@ func (w *world) checkTemplate() []shift.Problem {
 		return []shift.Problem{problem(v1alpha1.ReasonTemplateSetsVersion,
 			"the pod template of Deployment %s/%s sets the label %s: %q, which tells versions apart; remove it", w.shift.Namespace, w.shift.Name, v1alpha1.LabelVersion, v)}
 	}
+	return w.checkSelector()
+}
+
+// checkSelector refuses a Deployment whose selector tells versions apart: no version but one would match it.
+func (w *world) checkSelector() []shift.Problem {
+	s := w.scope.Template.Spec.Selector
+	if v, ok := s.MatchLabels[v1alpha1.LabelCanonicalRevision]; ok {
+		return []shift.Problem{problem(v1alpha1.ReasonSelectorSelectsVersion, selectorRemedy,
+			w.shift.Namespace, w.shift.Name, v1alpha1.LabelCanonicalRevision, v)}
+	}
+	for _, e := range s.MatchExpressions {
+		if slices.Contains(versionLabels, e.Key) {
+			return []shift.Problem{problem(v1alpha1.ReasonSelectorSelectsVersion, selectorRemedy, w.shift.Namespace, w.shift.Name, e.Key, fmt.Sprint(e.Operator, " ", e.Values))}
+		}
+	}
 	return nil
 }
+
+const selectorRemedy = "spec.selector of Deployment %s/%s selects on the label %s (%s), which Sluice sets anew for each version; a selector cannot be changed: create the Deployment again with a selector on labels that stay, such as app"
+
+// versionLabels are what Sluice sets on the pods of each version.
+var versionLabels = []string{v1alpha1.LabelIstioVersion, v1alpha1.LabelCanonicalRevision, v1alpha1.LabelVersion}
 
 // checkService refuses what Istio cannot split by version (rules P1 to P4).
 func (w *world) checkService() []shift.Problem {
@@ -103,24 +135,31 @@ func (w *world) checkService() []shift.Problem {
 		return moved
 	}
 	switch {
+	case s == nil && w.named != nil && unselecting(w.named):
+		return []shift.Problem{w.unselecting(w.named)}
 	case s == nil && w.spec.Service != "":
 		return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported, "spec.service: there is no Service %q that selects the pods of Deployment %s; accepted: %s", w.spec.Service, w.shift.Name, serviceNames(w.services))}
 	case s == nil && len(w.services) > 1:
 		return []shift.Problem{problem(v1alpha1.ReasonServiceAmbiguous, "several Services select the pods of Deployment %s: %s; name the one that carries the traffic with the annotation %s", w.shift.Name, serviceNames(w.services), v1alpha1.AnnotationService)}
 	case s == nil:
 		return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported, "no Service selects the pods of Deployment %s, and none can be made: name a container port http or grpc, or create the Service", w.shift.Name)}
-	case s.Spec.Selector[v1alpha1.LabelIstioVersion] != "":
-		return []shift.Problem{problem(v1alpha1.ReasonServiceSelectsVersion, "%s selects on the label version and could not see the next version; remove it from the selector", name)}
-	case s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == corev1.ClusterIPNone:
-		return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported, "%s is headless or an external name, which sidecars cannot split by version; use a ClusterIP Service", name)}
+	case selectedVersion(s) != "":
+		return []shift.Problem{problem(v1alpha1.ReasonServiceSelectsVersion, "%s selects on the label %s (%q) and could not see the next version; remove it from the selector",
+			name, selectedVersion(s), s.Spec.Selector[selectedVersion(s)])}
+	case s.Spec.Type == corev1.ServiceTypeExternalName:
+		return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported, "%s is of type ExternalName (%q), a name without pods, which sidecars cannot split by version; use a ClusterIP Service", name, s.Spec.ExternalName)}
+	case s.Spec.ClusterIP == corev1.ClusterIPNone:
+		return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported, "%s is headless (clusterIP: None), which sidecars cannot split by version; use a ClusterIP Service", name)}
+	case w.namesake != nil && unselecting(w.namesake) && s.Name == w.namesake.Name:
+		return []shift.Problem{w.unselecting(w.namesake)}
 	}
 	for _, p := range s.Spec.Ports {
 		if !plan.IsHTTP(p) {
-			return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported,
+			return []shift.Problem{problem(v1alpha1.ReasonPortUnsupported,
 				"port %d (%q) of %s is not HTTP to Istio, and this release shifts HTTP only; name it http, http2 or grpc, or with such a prefix, or set its appProtocol", p.Port, p.Name, name)}
 		}
 	}
-	return nil
+	return w.checkPortNames(s)
 }
 
 // checkEstablished reports what has become of the Service that the routes are for, where that keeps the next version from users.
@@ -181,7 +220,7 @@ func (w *world) checkNames() []shift.Problem {
 	for _, name := range w.previewsTaken() {
 		taken("Service", name)
 	}
-	if w.namesake != nil && len(w.services) == 0 && w.established == "" {
+	if w.namesake != nil && len(w.services) == 0 && w.established == "" && !unselecting(w.namesake) {
 		taken("Service", w.namesake.Name)
 	}
 	if w.rule != nil && !w.ours(w.rule) {
@@ -190,7 +229,26 @@ func (w *world) checkNames() []shift.Problem {
 	if w.gateway != nil && !w.takeable(w.gateway) && !released && len(w.spec.Hosts) > 0 && len(w.spec.Gateways) == 0 {
 		taken("Gateway", w.gateway.Name)
 	}
-	return problems
+	return append(problems, w.checkName()...)
+}
+
+// checkName refuses a Deployment's name that something made for it could not have: a Deployment may be called more than a Service may.
+func (w *world) checkName() []shift.Problem {
+	what, wrong := "", []string(nil)
+	name := w.shift.Name
+	switch {
+	case w.scope.Made:
+		what, wrong = "the Service that is to be made for it", validation.IsDNS1035Label(name)
+	case w.spec.Preview != nil || w.spec.Strategy == v1alpha1.StrategyBlueGreen:
+		what, wrong = "the Services of its versions", validation.IsDNS1035Label(name)
+	case len(w.spec.Hosts) > 0 && len(w.spec.Gateways) == 0:
+		what, wrong = "the Gateway that is to be made for it", validation.IsDNS1123Label(name)
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return []shift.Problem{problem(v1alpha1.ReasonNameUnsupported, "the name of Deployment %s/%s cannot name %s: accepted are lower case letters, digits and -, a letter first; create those yourself, or the Deployment under another name",
+		w.shift.Namespace, name, what)}
 }
 
 // checkGrants holds hosts and gateways to what the namespace's administrator has granted: who may edit a Deployment may not thereby

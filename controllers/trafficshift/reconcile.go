@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -63,7 +64,18 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.finish(ctx, ts); err != nil {
 		return conflictIsNoError(err)
 	}
-	return ctrl.Result{RequeueAfter: decision.RequeueAfter}, nil
+	return ctrl.Result{RequeueAfter: lookAgain(world, decision)}, nil
+}
+
+// recheckDelay is how soon a shift at rest looks again at what stands in its way: not every remedy is an object that is watched.
+const recheckDelay = time.Minute
+
+// lookAgain is when the next pass is due, without an event.
+func lookAgain(w *world, d shift.Decision) time.Duration {
+	if d.RequeueAfter == 0 && len(w.observation.Problems) > 0 && w.scope.Template != nil {
+		return recheckDelay
+	}
+	return d.RequeueAfter
 }
 
 // fillReplicas sets spec.replicas once on a TrafficShift that its owner wrote without: the scale subresource has no value otherwise. One

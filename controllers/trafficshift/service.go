@@ -32,14 +32,19 @@ func (r *Reconciler) readService(ctx context.Context, w *world) error {
 	}
 	w.previews = map[string]*corev1.Service{}
 	for i := range list.Items {
-		if version, ok := w.versionOf(list.Items[i].Name); ok {
-			w.previews[version] = &list.Items[i]
+		s := &list.Items[i]
+		if version, ok := w.versionOf(s.Name); ok {
+			w.previews[version] = s
 		}
-		switch s := &list.Items[i]; {
-		case selects(s, w.scope.Template):
+		if selects(s, w.scope.Template) {
 			w.services = append(w.services, *s)
-		case s.Name == w.shift.Name:
+			continue
+		}
+		if s.Name == w.shift.Name {
 			w.namesake = s
+		}
+		if s.Name == w.spec.Service {
+			w.named = s
 		}
 	}
 	slices.SortFunc(w.services, func(a, b corev1.Service) int { return cmp.Compare(a.Name, b.Name) })
@@ -128,7 +133,8 @@ func unselected(s *corev1.Service, d *appsv1.Deployment) string {
 func (w *world) entry(problems []shift.Problem) (entry plan.Entry, leave bool) {
 	live, state := w.liveEntry(), w.shift.Status.State
 	refused := slices.ContainsFunc(problems, func(p shift.Problem) bool {
-		return slices.Contains([]string{v1alpha1.ReasonHostNotAllowed, v1alpha1.ReasonGatewayNotAllowed, v1alpha1.ReasonHostClaimed, v1alpha1.ReasonNameTaken, v1alpha1.ReasonDuplicateTLSHost}, p.Reason)
+		return slices.Contains([]string{v1alpha1.ReasonHostNotAllowed, v1alpha1.ReasonGatewayNotAllowed, v1alpha1.ReasonHostClaimed, v1alpha1.ReasonNameTaken,
+			v1alpha1.ReasonDuplicateTLSHost, v1alpha1.ReasonGatewayNotFound, v1alpha1.ReasonGatewayWithoutHost, v1alpha1.ReasonGatewaySelectsNothing}, p.Reason)
 	})
 	busy := state.Candidate != "" || len(state.Retiring) > 0
 	asked := plan.Entry{Hosts: w.spec.Hosts, Gateways: plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways), Port: live.Port}

@@ -1,6 +1,7 @@
 package trafficshift
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -107,7 +108,23 @@ func setAccepted(status *v1alpha1.TrafficShiftStatus, generation int64, w *world
 		set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionFalse, problems[0].Reason, strings.Join(messages, "; "))
 		return
 	}
+	if lasting := w.lastingAdvice(); lasting != "" {
+		set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAcceptedWithAdvice, "nothing stands in the way; but "+lasting)
+		return
+	}
 	set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAccepted, "nothing stands in the way")
+}
+
+// lastingAdvice is what is true of the template and of the spec for as long as they are what they are. What is only looked up before a
+// start is told once, by an event.
+func (w *world) lastingAdvice() string {
+	var messages []string
+	for _, a := range w.advice {
+		if a.Reason != v1alpha1.ReasonVersionSelected {
+			messages = append(messages, a.Message)
+		}
+	}
+	return strings.Join(messages, "; ")
 }
 
 func setRouteVerified(status *v1alpha1.TrafficShiftStatus, generation int64, _ *world, d shift.Decision) {
@@ -134,7 +151,7 @@ func setEvidenceAvailable(status *v1alpha1.TrafficShiftStatus, generation int64,
 		set(status, generation, v1alpha1.ConditionEvidenceAvailable, metav1.ConditionTrue, v1alpha1.ReasonCounting,
 			fmt.Sprintf("counting requests as reporter %s sees them%s", e.Sample.Reporter, slowness(w.spec.MaxLatency, e.Sample.SlowAbove)))
 	default:
-		set(status, generation, v1alpha1.ConditionEvidenceAvailable, metav1.ConditionFalse, v1alpha1.ReasonNoEvidence, e.Missing)
+		set(status, generation, v1alpha1.ConditionEvidenceAvailable, metav1.ConditionFalse, cmp.Or(e.Reason, v1alpha1.ReasonNoEvidence), e.Missing)
 	}
 }
 

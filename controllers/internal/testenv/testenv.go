@@ -53,7 +53,7 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// Namespace returns a client and the name of a namespace that the test has for itself. It skips the test where there is nothing to
+// Namespace returns a client and the name of a namespace of the mesh that the test has for itself. It skips the test where there is nothing to
 // start an API server from.
 func Namespace(t *testing.T) (client.WithWatch, string) {
 	t.Helper()
@@ -68,7 +68,7 @@ func Namespace(t *testing.T) (client.WithWatch, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "shop-"}}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "shop-", Labels: map[string]string{"istio-injection": "enabled"}}}
 	if err := c.Create(t.Context(), ns); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,198 @@
+package trafficshift
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/plan"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+// gateways are Istio's Gateways by "namespace/name".
+type gateways map[string]*networkingv1.Gateway
+
+// gateways are those of the cluster, and the one that is to be made. Without hosts there is nothing to ask them.
+func (r *Reconciler) gateways(ctx context.Context, w *world) (gateways, error) {
+	if len(w.spec.Hosts) == 0 {
+		return nil, nil
+	}
+	var list networkingv1.GatewayList
+	if err := r.Client.List(ctx, &list); err != nil {
+		return nil, fmt.Errorf("listing Gateways: %w", err)
+	}
+	all := gateways{}
+	for _, g := range list.Items {
+		all[g.Namespace+"/"+g.Name] = g
+	}
+	if len(w.spec.Gateways) == 0 {
+		made := w.scope
+		made.Entry = plan.Entry{Hosts: w.spec.Hosts}
+		all[w.shift.Namespace+"/"+w.shift.Name] = made.MakeGateway()
+	}
+	return all, nil
+}
+
+// checkGateways finds gateways that could not serve the hosts: one that is not there, whose servers do not take the host (rule G2), or
+// that no pod runs (G1).
+func (r *Reconciler) checkGateways(ctx context.Context, w *world) ([]shift.Problem, error) {
+	all, err := r.gateways(ctx, w)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	names := plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways)
+	if len(names) == 0 {
+		names = []string{w.shift.Namespace + "/" + w.shift.Name}
+	}
+	var problems []shift.Problem
+	var found []*networkingv1.Gateway
+	for _, name := range names {
+		if g, ok := all[name]; ok {
+			found = append(found, g)
+			continue
+		}
+		problems = append(problems, problem(v1alpha1.ReasonGatewayNotFound, "spec.gateways: there is no Gateway %q; create it, or name one of those that take %s: %s",
+			name, strings.Join(w.spec.Hosts, ", "), list(all.serving(w.shift.Namespace, w.spec.Hosts))))
+	}
+	for _, host := range w.spec.Hosts {
+		if len(found) > 0 && !slices.ContainsFunc(found, func(g *networkingv1.Gateway) bool { return takes(g, w.shift.Namespace, host) }) {
+			problems = append(problems, problem(v1alpha1.ReasonGatewayWithoutHost, "no server of Gateway %s takes the host %q from namespace %s (its servers take: %s); add the host to servers[].hosts, or name a Gateway that has it: %s",
+				nameOf(found[0]), host, w.shift.Namespace, list(hostsOf(found[0])), list(all.serving(w.shift.Namespace, []string{host}))))
+		}
+	}
+	idle, err := r.checkGatewayPods(ctx, w, found)
+	return append(problems, idle...), err
+}
+
+// checkGatewayPods asks, past the cache and only before something new is served, whether pods run the gateways.
+func (r *Reconciler) checkGatewayPods(ctx context.Context, w *world, found []*networkingv1.Gateway) ([]shift.Problem, error) {
+	if !w.starting() && !w.entryChanges() {
+		return nil, nil
+	}
+	var problems []shift.Problem
+	for _, g := range found {
+		selector := g.Spec.GetSelector()
+		if len(selector) == 0 {
+			continue // every gateway runs it
+		}
+		pods := &metav1.PartialObjectMetadataList{}
+		pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
+		if err := r.Live.List(ctx, pods, client.MatchingLabels(selector), client.Limit(1)); err != nil {
+			return nil, fmt.Errorf("listing the pods of Gateway %s: %w", nameOf(g), err)
+		}
+		if len(pods.Items) > 0 {
+			continue
+		}
+		remedy := "correct its selector, or install the gateway"
+		if g.Namespace == w.shift.Namespace && g.Name == w.shift.Name && len(w.spec.Gateways) == 0 {
+			remedy = "install the gateway, name a Gateway of your own (annotation " + v1alpha1.AnnotationGateway + "), or have the administrator correct --gateway-selector"
+		}
+		problems = append(problems, problem(v1alpha1.ReasonGatewaySelectsNothing, "Gateway %s selects pods with %s, and no namespace has one: nobody would serve %s; %s",
+			nameOf(g), labelsText(selector), strings.Join(w.spec.Hosts, ", "), remedy))
+	}
+	return problems, nil
+}
+
+// entryChanges reports whether hosts or gateways are asked for that are not served yet.
+func (w *world) entryChanges() bool {
+	live := w.liveEntry()
+	return !slices.Equal(live.Hosts, w.spec.Hosts) || !slices.Equal(live.Gateways, plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways))
+}
+
+// serving lists the gateways that take all of the hosts.
+func (all gateways) serving(namespace string, hosts []string) []string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if !slices.ContainsFunc(hosts, func(h string) bool { return !takes(all[name], namespace, h) }) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// meet reports whether a host that is bound to some gateways and to others as well ends up in one and the same place: at a gateway that
+// both name, or at two that the same pods run on the same port. Istio then takes the routes of the older VirtualService (rules V3, G3).
+func (all gateways) meet(ours, theirs []string, host string) bool {
+	for _, a := range ours {
+		for _, b := range theirs {
+			if a == b || all[a] != nil && all[b] != nil && shareListener(all[a], all[b], host) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func shareListener(a, b *networkingv1.Gateway, host string) bool {
+	if !within(a.Spec.GetSelector(), b.Spec.GetSelector()) && !within(b.Spec.GetSelector(), a.Spec.GetSelector()) {
+		return false
+	}
+	for _, sa := range a.Spec.GetServers() {
+		for _, sb := range b.Spec.GetServers() {
+			if sa.GetPort().GetNumber() == sb.GetPort().GetNumber() && takesHost(sa.GetHosts(), host) && takesHost(sb.GetHosts(), host) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// within reports whether every pod that has b's labels has a's.
+func within(a, b map[string]string) bool {
+	for k, v := range a {
+		if b[k] != v {
+			return false
+		}
+	}
+	return true
+}
+
+func takesHost(of []string, host string) bool {
+	return slices.ContainsFunc(of, func(h string) bool {
+		if _, name, ok := strings.Cut(h, "/"); ok {
+			h = name
+		}
+		return grants(h, host)
+	})
+}
+
+// takes reports whether a gateway's servers take a host from a namespace. Servers write "host", "namespace/host", "./host" or "*/host".
+func takes(g *networkingv1.Gateway, namespace, host string) bool {
+	return slices.ContainsFunc(hostsOf(g), func(h string) bool {
+		from, name, ok := strings.Cut(h, "/")
+		switch {
+		case !ok:
+			from, name = "*", h
+		case from == ".":
+			from = g.Namespace
+		}
+		return (from == "*" || from == namespace) && (grants(name, host) || grants(host, name))
+	})
+}
+
+func hostsOf(g *networkingv1.Gateway) []string {
+	var hosts []string
+	for _, s := range g.Spec.GetServers() {
+		hosts = append(hosts, s.GetHosts()...)
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
+}
+
+func nameOf(o metav1.Object) string { return o.GetNamespace() + "/" + o.GetName() }
+
+func labelsText(set map[string]string) string {
+	pairs := make([]string, 0, len(set))
+	for _, k := range slices.Sorted(maps.Keys(set)) {
+		pairs = append(pairs, k+"="+set[k])
+	}
+	return strings.Join(pairs, ",")
+}
