@@ -174,7 +174,7 @@ func (w *world) checkEstablished() []shift.Problem {
 		return []shift.Problem{problem(v1alpha1.ReasonInvalidSpec,
 			"spec.service: %q: the routes are for %s, and moving them would move all traffic past the gates; hand the service back first (annotation %s: \"true\" on the TrafficShift)",
 			w.spec.Service, name, v1alpha1.AnnotationDetach)}
-	case len(s.Spec.Selector) == 0:
+	case len(s.Spec.Selector) == 0 && !slices.ContainsFunc(w.services, func(s corev1.Service) bool { return s.Name == w.established }):
 		return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported, "%s, which the routes are for, is gone or selects nothing; create it again", name)}
 	}
 	if key := unselected(s, w.scope.Template); key != "" {

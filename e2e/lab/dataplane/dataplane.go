@@ -18,6 +18,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -67,11 +68,28 @@ func (p *Plane) Start(ctx context.Context, l *lab.Lab) (lab.DataPlane, error) {
 	}
 	p.Gateway = gateway
 	p.onStop(gateway.Stop)
+	if err := p.showGateway(ctx); err != nil {
+		return plane, err
+	}
 	plane.Endpoints = []lab.Endpoint{{Name: "proxy metrics", Value: "http://" + p.Metrics + "/metrics"}}
 	for port, address := range p.Listen {
 		plane.Endpoints = append(plane.Endpoints, lab.Endpoint{Name: fmt.Sprintf("gateway port %d", port), Value: "http://" + address})
 	}
 	return plane, nil
+}
+
+// showGateway makes the Pod that stands for the gateway, for those who look whether a Gateway's selector matches one. It is bound to a node
+// that is not there, so that nothing runs it.
+func (p *Plane) showGateway(ctx context.Context) error {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "istio-system", Name: "istio-ingressgateway-0", Labels: map[string]string{"app": "istio-ingressgateway", "istio": "ingressgateway"},
+	}}
+	pod.Spec.NodeName = "elsewhere"
+	pod.Spec.Containers = []corev1.Container{{Name: "istio-proxy", Image: "docker.io/istio/proxyv2:1.31.1"}}
+	if err := p.lab.Client.Create(ctx, pod); err != nil {
+		return fmt.Errorf("show the gateway's pod: %w", err)
+	}
+	return nil
 }
 
 // Client starts a sidecar for a pod that only calls others. It needs no Pod object; it stops with the lab, or before.

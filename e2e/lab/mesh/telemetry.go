@@ -18,13 +18,27 @@ type Telemetry struct {
 	mu        sync.RWMutex
 	proxies   map[podKey]*meter
 	serviceOf func(workload.Identity) string
+	removed   map[string][]string // tags, by the host of the service that was asked for
 }
 
 type podKey struct{ namespace, pod string }
 
 // NewTelemetry returns a Telemetry without proxies.
 func NewTelemetry() *Telemetry {
-	return &Telemetry{proxies: map[podKey]*meter{}, serviceOf: func(workload.Identity) string { return "" }}
+	return &Telemetry{proxies: map[podKey]*meter{}, serviceOf: func(workload.Identity) string { return "" }, removed: map[string][]string{}}
+}
+
+// RemoveTags has requests to a service counted without these labels from now on, as a Telemetry resource with tagOverrides REMOVE does.
+func (t *Telemetry) RemoveTags(host string, tags ...string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.removed[host] = tags
+}
+
+func (t *Telemetry) removedTags(host string) []string {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.removed[host]
 }
 
 // NameServices sets how the host of a pod's service is found. It must be quick: it is asked with every inbound request.
@@ -82,6 +96,7 @@ func (t *Telemetry) meter(id workload.Identity) *meter {
 		return m
 	}
 	m := newMeter(id)
+	m.removed = t.removedTags
 	t.proxies[key] = m
 	return m
 }
@@ -98,6 +113,8 @@ type meter struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	// removed are the labels that requests to a host are counted without.
+	removed func(host string) []string
 }
 
 func newMeter(id workload.Identity) *meter {
@@ -119,6 +136,11 @@ func newMeter(id workload.Identity) *meter {
 // record counts one finished request.
 func (m *meter) record(r record) {
 	values := r.labels()
+	for _, tag := range m.removed(r.service.host) {
+		if i := slices.Index(labelNames, tag); i >= 0 {
+			values[i] = "" // to Prometheus, the same as no label
+		}
+	}
 	m.requests.WithLabelValues(values...).Inc()
 	m.duration.WithLabelValues(values...).Observe(float64(r.duration.Milliseconds()))
 }

@@ -1,0 +1,196 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/e2e/scene"
+)
+
+// unready is a service in a namespace of its own, which each row of the table breaks in one way.
+const unready = `
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: NS
+  labels: {istio-injection: enabled}
+  annotations: {sluice.dev/allowed-hosts: "*", sluice.dev/allowed-gateways: "*"}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: api, namespace: NS}
+spec:
+  selector: {app: api}
+  ports:
+  - {name: http, port: 80, targetPort: 8080}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: api
+  namespace: NS
+  annotations: {sluice.dev/strategy: canary, sluice.dev/steps: "5,100", sluice.dev/hold: 1s, sluice.dev/bake: 1s}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: api}}
+  template:
+    metadata: {labels: {app: api}}
+    spec:
+      containers:
+      - name: app
+        image: registry.example.com/lab/app:1
+        resources: {requests: {cpu: "1"}}
+        ports: [{containerPort: 8080}]
+`
+
+// README: "No mesh around the pods, no waypoint, a gateway that nobody runs, a port that is not HTTP, a volume or a quota without room for a
+// second version: Refused before any traffic is touched, with the remedy."
+func TestWhatIsNotReadyIsRefused(t *testing.T) {
+	const meshRoute = `
+apiVersion: networking.istio.io/v1
+kind: KIND
+metadata: {name: theirs, namespace: NS}
+spec: `
+	tests := map[string]struct {
+		edit   []string // pairs, in the manifest above
+		also   string
+		reason string
+		says   string
+	}{
+		"Headless":         {edit: []string{"  selector: {app: api}\n  ports", "  clusterIP: None\n  selector: {app: api}\n  ports"}, reason: v1alpha1.ReasonServiceUnsupported, says: "headless"},
+		"ExternalName":     {edit: []string{"  selector: {app: api}\n  ports:\n  - {name: http, port: 80, targetPort: 8080}", "  type: ExternalName\n  externalName: old.example.com"}, reason: v1alpha1.ReasonServiceUnsupported, says: "old.example.com"},
+		"UnnamedPort":      {edit: []string{"{name: http, port: 80", "{port: 80"}, reason: v1alpha1.ReasonPortUnsupported, says: "name it http"},
+		"SelectsVersion":   {edit: []string{"  selector: {app: api}\n  ports", "  selector: {app: api, version: one}\n  ports", "labels: {app: api}}\n    spec", "labels: {app: api, version: one}}\n    spec"}, reason: v1alpha1.ReasonServiceSelectsVersion, says: "remove it from the selector"},
+		"NotInTheMesh":     {edit: []string{"labels: {istio-injection: enabled}", "labels: {team: shop}"}, reason: v1alpha1.ReasonNamespaceNotInMesh, says: "istio-injection: enabled"},
+		"NoSidecar":        {edit: []string{"labels: {app: api}}\n    spec", "labels: {app: api, sidecar.istio.io/inject: \"false\"}}\n    spec"}, reason: v1alpha1.ReasonNoSidecar, says: "take it out"},
+		"Ambient":          {edit: []string{"labels: {istio-injection: enabled}", "labels: {istio.io/dataplane-mode: ambient}"}, reason: v1alpha1.ReasonAmbientWithoutWaypoint, says: "istioctl waypoint apply"},
+		"AnotherRoute":     {also: strings.Replace(meshRoute, "KIND", "VirtualService", 1) + "{hosts: [api], http: [{route: [{destination: {host: api}}]}]}", reason: v1alpha1.ReasonHostClaimed, says: "VirtualService NS/theirs"},
+		"AnotherRule":      {also: strings.Replace(meshRoute, "KIND", "DestinationRule", 1) + "{host: api}", reason: v1alpha1.ReasonHostClaimed, says: "DestinationRule NS/theirs"},
+		"NoGateway":        {edit: []string{"sluice.dev/hold: 1s", "sluice.dev/hold: 1s, sluice.dev/hosts: NS.example.com, sluice.dev/gateway: gone"}, reason: v1alpha1.ReasonGatewayNotFound, says: `"NS/gone"`},
+		"GatewayOfNobody":  {edit: []string{"sluice.dev/hold: 1s", "sluice.dev/hold: 1s, sluice.dev/hosts: NS.example.com, sluice.dev/gateway: theirs"}, also: strings.Replace(meshRoute, "KIND", "Gateway", 1) + "{selector: {istio: gone}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [NS.example.com]}]}", reason: v1alpha1.ReasonGatewaySelectsNothing, says: "istio=gone"},
+		"GatewayOfOthers":  {edit: []string{"sluice.dev/hold: 1s", "sluice.dev/hold: 1s, sluice.dev/hosts: NS.example.com, sluice.dev/gateway: theirs"}, also: strings.Replace(meshRoute, "KIND", "Gateway", 1) + "{selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [other/NS.example.com]}]}", reason: v1alpha1.ReasonGatewayWithoutHost, says: "NS.example.com"},
+		"VolumeOfOneNode":  {edit: []string{"      containers:", "      volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]\n      containers:"}, also: "\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data, namespace: NS}\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}", reason: v1alpha1.ReasonVolumeNotShareable, says: "ReadWriteMany"},
+		"NoRoomInTheQuota": {also: "\napiVersion: v1\nkind: ResourceQuota\nmetadata: {name: tight, namespace: NS}\nspec: {hard: {requests.cpu: 1500m}}", reason: v1alpha1.ReasonQuotaExceeded, says: "ResourceQuota NS/tight has 1 of 1500m used"},
+	}
+	for title, tc := range tests {
+		t.Run(title, func(t *testing.T) {
+			s := stage(t)
+			t.Parallel()
+			ns := "unready-" + strings.ToLower(title)
+			t.Cleanup(func() {
+				if err := s.Client.Delete(context.Background(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}); err != nil && s.Err() == nil {
+					t.Errorf("removing %s: %v", ns, err)
+				}
+			})
+			named := strings.NewReplacer("NS", ns)
+			docs := strings.Split(strings.NewReplacer(tc.edit...).Replace(unready), "\n---\n")
+			if tc.also != "" {
+				docs = append(docs[:1:1], append([]string{tc.also}, docs[1:]...)...) // before the Deployment is there
+			}
+			if err := s.ApplyYAML(t.Context(), []byte(named.Replace(strings.Join(docs, "\n---\n")))); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the refusal", func(ctx context.Context) error {
+				return refused(ctx, s, ns, tc.reason, named.Replace(tc.says))
+			})
+			if err := s.Client.Get(t.Context(), types.NamespacedName{Namespace: ns, Name: "api-v1"}, deployment("api-v1")); client.IgnoreNotFound(err) != nil || err == nil {
+				t.Errorf("reading api-v1: %v; want none to be started", err)
+			}
+		})
+	}
+}
+
+// refused is nil where a TrafficShift is not accepted, for that reason and in such words.
+func refused(ctx context.Context, s *scene.Scene, ns, reason, says string) error {
+	ts := &v1alpha1.TrafficShift{}
+	if err := s.Client.Get(ctx, types.NamespacedName{Namespace: ns, Name: "api"}, ts); err != nil {
+		return err
+	}
+	c := condition(ts, v1alpha1.ConditionAccepted)
+	if c == nil || c.Status != metav1.ConditionFalse || c.Reason != reason || !strings.Contains(c.Message, says) {
+		return fmt.Errorf("%s: condition %+v; want False %s that says %q", ts.Status.Message, c, reason, says)
+	}
+	return nil
+}
+
+// README: "Pods that no node takes, or that a quota or a webhook refuses: `status.message` says so in their own words while they are waited for."
+func TestPodsThatMayNotBeMadeAreExplained(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	const ns = "unready-pods"
+	t.Cleanup(func() {
+		if err := s.Client.Delete(context.Background(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}); err != nil && s.Err() == nil {
+			t.Errorf("removing %s: %v", ns, err)
+		}
+	})
+	text := strings.ReplaceAll(unready, "NS", ns)
+	if err := s.ApplyYAML(t.Context(), []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	key := types.NamespacedName{Namespace: ns, Name: "api"}
+	read := func(ctx context.Context) (*v1alpha1.TrafficShift, error) {
+		ts := &v1alpha1.TrafficShift{}
+		return ts, s.Client.Get(ctx, key, ts)
+	}
+	eventually(t, "the adoption", func(ctx context.Context) error {
+		ts, err := read(ctx)
+		if err == nil && !scene.Stable("v1")(ts) {
+			err = fmt.Errorf("%s: %s", ts.Status.Phase, ts.Status.Message)
+		}
+		return err
+	})
+	// No pod may ask for more than a CPU from now on, and the next version asks for two.
+	limits := "apiVersion: v1\nkind: LimitRange\nmetadata: {name: small, namespace: " + ns + "}\nspec: {limits: [{type: Container, max: {cpu: \"1\"}}]}"
+	release := strings.NewReplacer(`requests: {cpu: "1"}`, `requests: {cpu: "2"}, limits: {cpu: "2"}`).Replace(text[strings.LastIndex(text, "---")+4:])
+	if err := s.ApplyYAML(t.Context(), []byte(limits+"\n---\n"+strings.Replace(release, "  replicas: 1\n", "", 1))); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the reason in status.message", func(ctx context.Context) error {
+		ts, err := read(ctx)
+		if err == nil && !strings.Contains(ts.Status.Message, "FailedCreate: pods is forbidden: ") {
+			err = fmt.Errorf("%s: %s", ts.Status.Phase, ts.Status.Message)
+		}
+		return err
+	})
+}
+
+// README: "Prometheus is down, stale, or has no series: The weight holds; `EvidenceAvailable` says which, and whether labels are missing or only traffic."
+func TestMissingLabelsAreToldFromMissingTraffic(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	tests := map[string]struct {
+		name, reason string
+		tags         []string
+		rate         float64
+	}{
+		"NoTraffic": {"idle", v1alpha1.ReasonNoTraffic, nil, 0},
+		"NoLabels":  {"tagless", v1alpha1.ReasonTelemetryLabelsMissing, []string{"destination_workload", "destination_workload_namespace"}, 20},
+	}
+	for title, tc := range tests {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			s.Plane.Telemetry.RemoveTags(tc.name+"."+scene.Shop+".svc.cluster.local", tc.tags...)
+			service(t, s, tc.name)
+			if tc.rate > 0 {
+				users := through(t, s, tc.name+".example.com", tc.rate)
+				defer lossless(t, users)
+			}
+			release(t, s, tc.name, "v2")
+			ts := await(t, s, tc.name, "to say what is missing", func(ts *v1alpha1.TrafficShift) bool {
+				c := condition(ts, v1alpha1.ConditionEvidenceAvailable)
+				return c != nil && c.Status == metav1.ConditionFalse && c.Reason == tc.reason
+			})
+			if ts.Status.Weight != "0%" {
+				t.Errorf("the candidate has %s; want it to stay at 0%%", ts.Status.Weight)
+			}
+		})
+	}
+}
