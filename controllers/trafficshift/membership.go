@@ -173,7 +173,7 @@ func (r *Reconciler) injectedAllTheSame(ctx context.Context, w *world) (bool, er
 	var pods corev1.PodList
 	selector, err := metav1.LabelSelectorAsSelector(w.scope.Template.Spec.Selector)
 	if err != nil {
-		return false, fmt.Errorf("Deployment %s/%s: spec.selector: %w", w.shift.Namespace, w.shift.Name, err)
+		return false, fmt.Errorf("reading spec.selector of Deployment %s/%s: %w", w.shift.Namespace, w.shift.Name, err)
 	}
 	if err := r.Live.List(ctx, &pods, client.InNamespace(w.shift.Namespace), client.MatchingLabelsSelector{Selector: selector}, client.Limit(10)); err != nil {
 		return false, fmt.Errorf("listing pods of Deployment %s/%s: %w", w.shift.Namespace, w.shift.Name, err)
