@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/e2e/lab/load"
 	"github.com/sluice-dev/sluice/e2e/scene"
 )
 
@@ -248,3 +249,55 @@ func configDump(t *testing.T, s *scene.Scene) string {
 	}
 	return line.String()
 }
+
+// A service of several HTTP ports and several hosts has one share at each of them.
+func TestSeveralPortsAndHosts(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	const name = "many-ports"
+	deploy(t, s, name, "hosts=many-ports.example.com,many-more.example.com", "timeout=5s", "retries=3")
+	if err := s.ApplyYAML(t.Context(), []byte(severalPorts)); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s, name, "to be adopted", scene.Stable("v1"))
+	sources := map[string]*load.Source{
+		"port 80":                        within(t, s, name, "http://many-ports.shop.svc.cluster.local/", 60),
+		"port 8081":                      within(t, s, name+"-8081", "http://many-ports.shop.svc.cluster.local:8081/", 60),
+		"the first host at the gateway":  through(t, s, "many-ports.example.com", 60),
+		"the second host at the gateway": through(t, s, "many-more.example.com", 60),
+	}
+	release(t, s, name, "v2")
+	await(t, s, name, "to prove 50%", proven(500))
+	vs := &networkingv1.VirtualService{}
+	if err := s.Client.Get(t.Context(), inShop(name), vs); err != nil {
+		t.Fatal(err)
+	}
+	for _, http := range vs.Spec.GetHttp() {
+		if http.GetTimeout().GetSeconds() != 5 || http.GetRetries().GetAttempts() != 3 {
+			t.Errorf("route %s: timeout %v, retries %v; want those of the annotations", http.GetName(), http.GetTimeout(), http.GetRetries())
+		}
+	}
+	await(t, s, name, "to be promoted", scene.Stable("v2"))
+	all := make([]*load.Source, 0, len(sources))
+	for where, source := range sources {
+		if count(source.Report(), "v1") == 0 || count(source.Report(), "v2") == 0 {
+			t.Errorf("%s: %v; want both versions", where, source.Report().ByVersion)
+		}
+		checkShare(t, where, source, "v2", v1alpha1.Whole, time.Second)
+		all = append(all, source)
+	}
+	lossless(t, all...)
+}
+
+// severalPorts gives the tests' Service a second port for HTTP.
+const severalPorts = `
+apiVersion: v1
+kind: Service
+metadata: {name: many-ports, namespace: ` + scene.Shop + `}
+spec:
+  selector: {app: many-ports}
+  ports:
+  - {name: http, port: 80, targetPort: 8080}
+  - {name: http-admin, port: 8081, targetPort: 8080}
+  - {name: grpc, port: 7070, targetPort: 7070}
+`

@@ -61,7 +61,7 @@ rewrite: {uri: /v1}
 fault: {delay: {percentage: {value: 0.1}, fixedDelay: 5s}, abort: {percentage: {value: 1}, httpStatus: 503}}
 `, ""},
 		"NoRetries":        {`retries: {attempts: 0}`, ""},
-		"Typo":             {`retries: {attemps: 3}`, `spec.routing.http.retries.attemps: Unsupported value: "attemps": supported values: "attempts"`},
+		"Typo":             {`retries: {attempt: 3}`, `spec.routing.http.retries.attempt: Unsupported value: "attempt": supported values: "attempts"`},
 		"TypoInAList":      {`corsPolicy: {allowOrigins: [{exakt: a}]}`, `spec.routing.http.corsPolicy.allowOrigins[0].exakt`},
 		"NoDuration":       {`timeout: soon`, `is not what Istio's HTTPRoute takes`},
 		"NoNumber":         {`retries: {attempts: many}`, `is not what Istio's HTTPRoute takes`},

@@ -3,6 +3,7 @@ package trafficshift
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -31,6 +32,20 @@ func (w *world) checkTLS() []shift.Problem {
 		return nil // said already
 	}
 	return []shift.Problem{problem(v1alpha1.ReasonInvalidSpec, "%v", errs.ToAggregate())}
+}
+
+// secretRemark says where the Secret of our Gateway must be: nobody may read Secrets for Sluice, so that it cannot tell whether it is there.
+func (w *world) secretRemark() string {
+	if w.scope.TLS == nil || len(w.spec.Gateways) > 0 {
+		return ""
+	}
+	names := append(slices.Clone(w.scope.TLS.GetCredentialNames()), w.scope.TLS.GetCredentialName())
+	selected := make([]string, 0, len(w.scope.GatewaySelector))
+	for _, key := range slices.Sorted(maps.Keys(w.scope.GatewaySelector)) {
+		selected = append(selected, key+"="+w.scope.GatewaySelector[key])
+	}
+	return fmt.Sprintf("; TLS needs the Secret %s in the namespace of the gateway's pods (%s), which is not looked at",
+		strings.Trim(strings.Join(names, ", "), ", "), strings.Join(selected, ", "))
 }
 
 // keepTLS goes on with what our Gateway has.

@@ -109,10 +109,10 @@ func setAccepted(status *v1alpha1.TrafficShiftStatus, generation int64, w *world
 		return
 	}
 	if lasting := w.lastingAdvice(); lasting != "" {
-		set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAcceptedWithAdvice, "nothing stands in the way; but "+lasting)
+		set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAcceptedWithAdvice, "nothing stands in the way; but "+lasting+w.secretRemark())
 		return
 	}
-	set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAccepted, "nothing stands in the way")
+	set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAccepted, "nothing stands in the way"+w.secretRemark())
 }
 
 // lastingAdvice is what is true of the template and of the spec for as long as they are what they are. What is only looked up before a
