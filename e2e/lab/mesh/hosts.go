@@ -28,6 +28,11 @@ type virtualHost struct {
 	routes []*route
 }
 
+// requiresTLS reports whether a host answers requests without TLS, which are all that a stand-in gets, with a redirect.
+func (vh *virtualHost) requiresTLS() bool {
+	return vh != nil && vh.config.GetRequireTls() == routev3.VirtualHost_ALL
+}
+
 type route struct {
 	config  *routev3.Route
 	match   []predicate

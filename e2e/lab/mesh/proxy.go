@@ -87,6 +87,11 @@ func (p *proxy) handle(req *http.Request, port uint32) (*http.Response, error) {
 	ex.routes = rs
 	arrived := arrivalOf(req)
 	ex.host, ex.route = rs.find(arrived)
+	if ex.host.requiresTLS() {
+		resp := ex.local(http.StatusMovedPermanently, 0, "")
+		resp.Header.Set("Location", location(&routev3.RedirectAction{SchemeRewriteSpecifier: &routev3.RedirectAction_HttpsRedirect{HttpsRedirect: true}}, nil, req))
+		return resp, nil
+	}
 	if ex.route == nil {
 		return ex.local(http.StatusNotFound, flagNR, ""), nil
 	}

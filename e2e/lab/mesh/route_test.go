@@ -143,6 +143,17 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
+// A host that requires TLS answers requests without it with a redirect, whatever its routes say.
+func TestHostThatRequiresTLS(t *testing.T) {
+	w := newWorld(t)
+	vh := &routev3.VirtualHost{Name: "shop", Domains: []string{shopHost}, RequireTls: routev3.VirtualHost_ALL, Routes: []*routev3.Route{to(clusterNamed("v1"))}}
+	w.ads.Set(listenerOn(80, "http.80"), &routev3.RouteConfiguration{Name: "http.80", IgnorePortInHostMatching: true, VirtualHosts: []*routev3.VirtualHost{vh}})
+	resp := w.ask(w.gateway(), func(r *http.Request) { r.URL.RawQuery = "x=1" })
+	if got, want := resp.Header.Get("Location"), "https://"+shopHost+"/?x=1"; resp.StatusCode != http.StatusMovedPermanently || got != want {
+		t.Errorf("got %d %s, want %d %s", resp.StatusCode, got, http.StatusMovedPermanently, want)
+	}
+}
+
 // TestMirror: the client gets the route's answer; the mirror gets the same request, counted by its own sidecar only.
 func TestMirror(t *testing.T) {
 	w := newWorld(t)
