@@ -1,0 +1,52 @@
+package v1alpha1
+
+import (
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/yaml"
+)
+
+// A spec that never met an API server is refused for the same mistakes.
+func TestRoutingIsValidated(t *testing.T) {
+	for name, tc := range map[string]struct{ spec, want string }{
+		"Attached":            {"routing: {virtualService: {name: shop, routes: [main]}}", ""},
+		"Fields":              {"routing: {delegate: true, http: {timeout: 5s, corsPolicy: {}}}", ""},
+		"NoName":              {"routing: {virtualService: {name: Shop/main}}", `spec.routing.virtualService.name: Invalid value: "Shop/main"`},
+		"RouteTwice":          {"routing: {virtualService: {name: shop, routes: [a, a]}}", `spec.routing.virtualService.routes[1]`},
+		"AttachedAndDelegate": {"routing: {delegate: true, virtualService: {name: shop}}", `spec.routing.delegate: Forbidden`},
+		"AttachedWithFields":  {"routing: {http: {timeout: 5s}, virtualService: {name: shop}}", `spec.routing.http: Forbidden`},
+		"AttachedWithHosts":   {"hosts: [a.example.com]\nrouting: {virtualService: {name: shop}}", `spec.hosts: Forbidden`},
+		"AttachedWithSession": {"session: {}\nrouting: {virtualService: {name: shop}}", `spec.routing.virtualService: Forbidden: match, mirror, session`},
+		"AttachedWithMirror":  {"steps: [{mirror: '10'}, {weight: 100}]\nrouting: {virtualService: {name: shop}}", `spec.routing.virtualService: Forbidden`},
+		"FieldOfOurs":         {"routing: {http: {route: []}}", `spec.routing.http.route: Forbidden: is what Sluice itself writes`},
+		"FieldOfOursInSnake":  {"routing: {http: {mirror_percent: 1}}", `spec.routing.http.mirror_percent: Forbidden`},
+		"FieldOfNobody":       {"routing: {http: {timeouts: 5s}}", `spec.routing.http.timeouts: Unsupported value`},
+		"FieldsAreNoMap":      {"routing: {http: fast}", `spec.routing.http: Invalid value`},
+		"TLSWithoutHosts":     {"gatewayTLS: {mode: SIMPLE}", `spec.hosts: Required value: gatewayTLS is for`},
+		"TLSOfAnothers":       {"hosts: [a]\ngateways: [b]\ngatewayTLS: {mode: SIMPLE}", `spec.gateways: Forbidden: gatewayTLS is for`},
+		"RedirectToNothing":   {"httpsRedirect: true", `spec.httpsRedirect: Forbidden`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			errs := specOf(t, tc.spec)
+			if tc.want == "" && errs != "" || !strings.Contains(errs, tc.want) {
+				t.Errorf("errors %q; want one that says %q", errs, tc.want)
+			}
+		})
+	}
+}
+
+// specOf is what is wrong with a spec.
+func specOf(t *testing.T, text string) string {
+	t.Helper()
+	var ts TrafficShift
+	if err := yaml.Unmarshal([]byte("spec:\n  "+strings.ReplaceAll(text, "\n", "\n  ")), &ts); err != nil {
+		t.Fatal(err)
+	}
+	ts.Spec.Default()
+	if errs := ts.Spec.Validate(field.NewPath("spec")); len(errs) > 0 {
+		return errs.ToAggregate().Error()
+	}
+	return ""
+}
