@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -18,6 +19,7 @@ func TestMendLeavesASpecThatIsValid(t *testing.T) {
 	spec := v1alpha1.TrafficShiftSpec{
 		Pacing: "slow", MaxErrorRate: "lots", MaxIncrease: "0", MaxFailedRequests: &none, Reporter: "me", MinRequests: &none,
 		Capacity: "half", Drain: &metav1.Duration{Duration: -time.Second},
+		HTTPSRedirect: new(bool), Routing: &v1alpha1.Routing{Delegate: true, HTTP: &apiextensionsv1.JSON{Raw: []byte(`{"match": []}`)}},
 		Gates: []v1alpha1.Gate{
 			{Name: "first", Query: &v1alpha1.QueryGate{PromQL: "up", Min: "1"}},
 			{Name: "second", Query: &v1alpha1.QueryGate{PromQL: "up", Min: "one"}},
@@ -36,6 +38,9 @@ func TestMendLeavesASpecThatIsValid(t *testing.T) {
 	mend(&spec, spec.Validate(field.NewPath("spec")))
 	if errs := spec.Validate(field.NewPath("spec")); len(errs) > 0 {
 		t.Errorf("still not valid: %v", errs)
+	}
+	if spec.Routing == nil || !spec.Routing.Delegate {
+		t.Error("a mistake in one field of the routing has changed whose routes they are")
 	}
 	var names []string
 	for _, g := range spec.Gates {
