@@ -61,7 +61,7 @@ func (p *pass) counts(began *metav1.MicroTime) bool {
 	case v1alpha1.StageStepping, v1alpha1.StageBaking:
 		return true
 	case v1alpha1.StageExposing:
-		return p.next.WeightedAt == nil && p.beganAfter(began, p.next.SubsetSince)
+		return p.beganAfter(began, p.next.SubsetSince)
 	default:
 		return false
 	}

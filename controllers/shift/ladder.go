@@ -157,7 +157,11 @@ func (p *pass) standing() rung {
 	if i := p.ladder.at(p.next); i >= 0 {
 		return p.ladder[i]
 	}
-	return rung{exposure: p.next.Exposure, weight: p.next.Weight, hold: p.spec.Hold.Duration}
+	r := rung{exposure: p.next.Exposure, weight: p.next.Weight, hold: p.spec.Hold.Duration}
+	if p.spec.SkipAnalysis {
+		r.hold = 0
+	}
+	return r
 }
 
 // nextRung is what comes next, as far as the gates let it: the next rung of a ladder, or what the evidence allows. It is the present

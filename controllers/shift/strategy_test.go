@@ -2,6 +2,7 @@ package shift_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +32,7 @@ type strategy func(w *world)
 
 func blueGreen(steps ...v1alpha1.Step) strategy {
 	return func(w *world) {
-		w.spec.Strategy, w.spec.Steps = v1alpha1.StrategyBlueGreen, append(steps, weight(100))
+		w.spec.Strategy, w.spec.Steps = v1alpha1.StrategyBlueGreen, slices.Concat(steps, []v1alpha1.Step{weight(100)})
 		w.spec.Default()
 	}
 }
@@ -533,6 +534,188 @@ func TestSkippingAnalysisAsksNoGate(t *testing.T) {
 	w.run(60, w.stableIs("v2"))
 	if got := w.ended[0].Message; !strings.Contains(got, "analysis was skipped") {
 		t.Errorf("the outcome does not say so: %q", got)
+	}
+}
+
+// Whoever sets it in the middle of a shift waits for nothing any more either.
+func TestSkippingAnalysisInTheMiddleGoesOnAtOnce(t *testing.T) {
+	for _, at := range stations {
+		t.Run(at.name, func(t *testing.T) {
+			w := adopted(t)
+			at.strategy(w)
+			w.release(2)
+			w.run(200, func() bool { return at.there(w) })
+			w.evidence, w.spec.Hold = false, seconds(10000)
+			skipping(w)
+			w.run(60, w.stableIs("v2"))
+		})
+	}
+}
+
+func TestAMatchOutlivesALostStatusOnlyUntilItIsSeen(t *testing.T) {
+	w := adopted(t)
+	abTest(v1alpha1.ConcludeDecide)(w)
+	w.release(2)
+	w.run(100, func() bool { return len(w.state.Awaiting) > 0 })
+	w.state = v1alpha1.State{}
+	w.run(20, func() bool { return len(w.matched) == 0 && w.state.Stable == "v1" })
+	if got := w.weight("v1"); got != v1alpha1.Whole {
+		t.Errorf("v1 has %s; want all of it", got)
+	}
+	w.run(100, func() bool { return w.matched["mesh"] == "v2" || w.matched["mesh"] == "v3" }) // the template is still the new one
+}
+
+// One VirtualService that cannot be written still sends users to the candidate: it is not out before they are.
+func TestAVersionIsNotOutWhileAnyTableShowsIt(t *testing.T) {
+	for name, show := range map[string]func(w *world){
+		"match":  func(w *world) { w.matched["hosts"] = "v2" },
+		"mirror": func(w *world) { w.mirrored["hosts"] = shift.Route{Version: "v2", Weight: 100} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := adopted(t)
+			canary(match(), weight(50), weight(100))(w)
+			w.release(2)
+			w.run(100, func() bool { return w.state.VerifiedSince != nil })
+			w.intents.Abort = "v2"
+			for range 60 {
+				w.pass(-1)
+				show(w)
+				w.tick()
+			}
+			if w.state.Phase != v1alpha1.PhaseRollingBack {
+				t.Errorf("the way back is over: %s", w.last)
+			}
+			w.run(60, func() bool { return w.state.Phase == v1alpha1.PhaseFailed })
+			for range 60 {
+				w.pass(-1)
+				show(w)
+				w.tick()
+			}
+			if got := w.versions["v2"].replicas; got == 0 || len(w.subsets) != 2 {
+				t.Errorf("v2 has %d pods, the subsets are %v; want both kept while it is shown", got, w.subsets)
+			}
+			w.run(100, w.at(v1alpha1.PhaseFailed))
+		})
+	}
+}
+
+// A match stands when every VirtualService has it, and not before.
+func TestAMatchIsRoutedWhenEveryTableHasIt(t *testing.T) {
+	w := adopted(t)
+	canary(match(), weight(50), weight(100))(w)
+	w.release(2)
+	for i := 0; w.state.Exposure != v1alpha1.ExposureMatch && i < 100; i++ {
+		w.wait(1)
+	}
+	obs := w.observe()
+	obs.Tables[0].Matched, obs.Tables[1].Matched = "v2", ""
+	if d := w.decide(obs); d.Next.RoutedSince != nil {
+		t.Errorf("one table of two has the match, and it counts as routed: %s", d)
+	}
+	obs.Tables[1].Matched = "v2"
+	if d := w.decide(obs); d.Next.RoutedSince == nil {
+		t.Errorf("both tables have the match, and it does not count as routed: %s", d)
+	}
+}
+
+func TestFailuresWithoutAHostAtAMatchAbort(t *testing.T) {
+	w := adopted(t)
+	abTest(v1alpha1.ConcludePromote)(w)
+	w.noHost = from(1)
+	w.release(2)
+	w.run(100, w.at(v1alpha1.PhaseFailed))
+	if got := w.ended[0].Reason; got != v1alpha1.ReasonNoHealthyUpstream {
+		t.Errorf("taken back for %q; want %q", got, v1alpha1.ReasonNoHealthyUpstream)
+	}
+}
+
+func TestTheReplicasOfAStepArePutBack(t *testing.T) {
+	w := adopted(t)
+	five, many := weight(5), int32(7)
+	five.Replicas, five.Hold = &many, seconds(1000)
+	canary(five, weight(50), weight(100))(w)
+	w.release(2)
+	w.run(100, w.atWeight(50))
+	w.versions["v2"].replicas, w.versions["v2"].ready = 2, 2 // by hand
+	w.pass(-1)
+	if got := w.versions["v2"].replicas; got != 7 {
+		t.Errorf("v2 has %d pods; want the step's 7", got)
+	}
+}
+
+// Each pause has its own answer and its own time.
+func TestTwoPausesAreTwoQuestions(t *testing.T) {
+	w := adopted(t)
+	first, second := weight(5), weight(50)
+	first.Pause = &v1alpha1.Pause{Timeout: seconds(1000)}
+	second.Pause = &v1alpha1.Pause{Timeout: seconds(1000), OnTimeout: v1alpha1.OnTimeoutAbort}
+	canary(first, second, weight(100))(w)
+	w.release(2)
+	w.run(100, func() bool { return len(w.state.Awaiting) > 0 })
+	w.wait(900)
+	w.intents.Approve = "v2"
+	w.pass(-1)
+	w.intents.Approve = "" // the reconciler takes an answer away
+	w.run(100, func() bool { return w.state.Weight == 500 && len(w.state.Awaiting) > 0 })
+	w.wait(900)
+	if w.state.Weight != 500 || w.state.Awaiting[0] != "step-2" {
+		t.Fatalf("the second pause has not its own time: awaiting %v, %s", w.state.Awaiting, w.last)
+	}
+	w.noHost = from(500)
+	w.run(90, w.atWeight(50))
+	w.noHost = from(2000)
+	w.run(100, func() bool { return len(w.state.Awaiting) > 0 })
+	if got := w.state.Awaiting[0]; got != "step-1" {
+		t.Errorf("back at 5%% it awaits %q; want a new answer to step-1", got)
+	}
+}
+
+// A reading from before its step says nothing of the step.
+func TestAGateOfAStepCountsReadingsOfTheStep(t *testing.T) {
+	w := adopted(t)
+	w.spec.Gates = []v1alpha1.Gate{{Name: "checkout", Webhook: &v1alpha1.WebhookGate{URL: "http://ask"}}}
+	w.spec.Default()
+	fifty := weight(50)
+	fifty.Gates = []string{"checkout"}
+	canary(weight(5), fifty, weight(100))(w)
+	w.release(2)
+	w.run(100, w.atWeight(50))
+	w.read(analysis.Pass, "asked at 5%")
+	w.run(100, w.atWeight(500))
+	w.wait(60)
+	if w.state.Weight != 500 || w.last.Reason != v1alpha1.ReasonGateNotAsked {
+		t.Fatalf("an answer of the step before let it go on: %s", w.last)
+	}
+	w.read(analysis.Fail, "no")
+	w.run(20, w.at(v1alpha1.PhaseFailed))
+}
+
+// A subset that somebody removed is written first, and the match that names it stays as it is.
+func TestAMatchWaitsForASubsetThatWasRemoved(t *testing.T) {
+	w := adopted(t)
+	canary(match(), weight(50), weight(100))(w)
+	w.release(2)
+	w.run(100, func() bool { return w.state.VerifiedSince != nil })
+	obs := w.observe()
+	obs.Subsets = []string{"v1"}
+	d := w.decide(obs)
+	if len(d.Desired.Routes) > 0 || len(d.Desired.Subsets) != 2 || d.Next.Exposure != v1alpha1.ExposureMatch {
+		t.Errorf("routes %v, subsets %v: %s; want the subset alone written", d.Desired.Routes, d.Desired.Subsets, d)
+	}
+}
+
+func TestCookiesKeepNobodyOnTheWayBack(t *testing.T) {
+	w := adopted(t)
+	sticky(w)
+	six := int32(6)
+	w.spec.Replicas = &six
+	w.release(2)
+	w.run(100, w.atWeight(500))
+	w.broken[1], w.versions["v1"].ready = true, 3
+	w.intents.Abort = "v2"
+	w.pass(-1)
+	if w.state.Weight != 250 || w.sessions != nil {
+		t.Errorf("v2 keeps %s for want of stable pods, and cookies %+v; want 25%%, and none", w.state.Weight, w.sessions)
 	}
 }
 

@@ -131,7 +131,7 @@ func setRouteVerified(status *v1alpha1.TrafficShiftStatus, generation int64, _ *
 	switch {
 	case !shift.Exposed(d.Next) || shift.Previewing(d.Next):
 		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionUnknown, v1alpha1.ReasonAtRest, "no candidate has a weight to verify")
-	case d.Next.Weight == 0 && d.Next.VerifiedSince != nil:
+	case d.Next.VerifiedSince != nil && (d.Next.Weight == 0 || len(d.Next.Sessions.Given) > 0):
 		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionTrue, v1alpha1.ReasonVerified, "requests reach the candidate")
 	case d.Next.Weight == 0:
 		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionFalse, v1alpha1.ReasonVerifyingRoute, "no request was seen to reach the candidate yet")
