@@ -609,7 +609,7 @@ func TestAMatchIsRoutedWhenEveryTableHasIt(t *testing.T) {
 	}
 	obs := w.observe()
 	obs.Tables[0].Matched, obs.Tables[1].Matched = "v2", ""
-	if d := w.decide(obs); d.Next.RoutedSince != nil {
+	if d := w.decide(obs); d.Next.RoutedSince != nil || d.Next.Phase != v1alpha1.PhaseProgressing {
 		t.Errorf("one table of two has the match, and it counts as routed: %s", d)
 	}
 	obs.Tables[1].Matched = "v2"
@@ -624,8 +624,8 @@ func TestFailuresWithoutAHostAtAMatchAbort(t *testing.T) {
 	w.noHost = from(1)
 	w.release(2)
 	w.run(100, w.at(v1alpha1.PhaseFailed))
-	if got := w.ended[0].Reason; got != v1alpha1.ReasonNoHealthyUpstream {
-		t.Errorf("taken back for %q; want %q", got, v1alpha1.ReasonNoHealthyUpstream)
+	if got := w.ended[0]; got.Reason != v1alpha1.ReasonNoHealthyUpstream || got.Weight != "0%" {
+		t.Errorf("outcome %+v; want %s at its match", got, v1alpha1.ReasonNoHealthyUpstream)
 	}
 }
 
