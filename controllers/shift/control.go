@@ -223,7 +223,7 @@ func (p *pass) askPromote(a asked) answer {
 	baking := p.next.Stage == v1alpha1.StageBaking
 	switch {
 	case a.From != nil && *a.From != p.next.Weight:
-		return refused("%s stands at %s, and not at %s", a.Version, p.next.Weight, *a.From)
+		return refused("%s stands at %s, and not at %s", a.Version, p.place(), *a.From)
 	case p.next.Stage == v1alpha1.StagePreparing && a.Extent == v1alpha1.ExtentStep:
 		return refused("%s waits for its pods alone, and nothing goes on without those", a.Version)
 	case baking && a.Extent == v1alpha1.ExtentAll:
@@ -240,7 +240,7 @@ func (p *pass) askPromote(a asked) answer {
 	case baking:
 		return done("the bake of %s is over", a.Version)
 	}
-	return done("%s goes on from %s to %s as soon as it has the pods", a.Version, p.place(), p.sentTo())
+	return done("%s goes on from %s to %s as soon as it has the pods", a.Version, p.place(), p.orderedRung())
 }
 
 // commanded carries out what a person has ordered, past pauses, holds and proof, and never past pods, a subset or a route that is not
@@ -275,7 +275,7 @@ func (p *pass) obey(o *v1alpha1.Order) {
 		p.say(v1alpha1.ReasonSettling, "the subset of %s is settling in the mesh; %s sends it on", p.next.Candidate, o.By)
 		return
 	}
-	next := p.sentTo()
+	next := p.orderedRung()
 	if p.waitForPods(p.podsFor(next)) {
 		return
 	}
@@ -308,19 +308,17 @@ func (p *pass) gatesSkipped() bool {
 	return p.next.Order != nil && p.next.Order.To == v1alpha1.ExtentSkipGates
 }
 
-// sentTo is the rung that an order goes to: the next one whatever the evidence allows, or the last.
-func (p *pass) sentTo() rung {
+// orderedRung is where the candidate is ordered to: to 100, or to the next rung, which without a ladder is as far as a release goes in one
+// leap at most.
+func (p *pass) orderedRung() rung {
 	switch {
-	case p.toTheEnd():
+	case p.next.Order != nil && p.next.Order.To != v1alpha1.ExtentStep:
 		return rung{weight: v1alpha1.Whole}
 	case p.auto():
 		return rung{weight: p.ahead()}
 	}
 	return p.ladder.above(p.next)
 }
-
-// toTheEnd reports whether the candidate is ordered to 100.
-func (p *pass) toTheEnd() bool { return p.next.Order != nil && p.next.Order.To != v1alpha1.ExtentStep }
 
 // previous is the version that users were on before: in the middle of a release, and after one that was refused, the stable one.
 func (p *pass) previous() string {

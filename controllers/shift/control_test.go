@@ -493,3 +493,32 @@ func TestWhatStandsThereFromTheBeginningIsRefused(t *testing.T) {
 		t.Errorf("template %d, stable %s, restarts %v; want nothing done", w.template, w.state.Stable, w.restarts)
 	}
 }
+
+// Whatever the strategy, one order is one rung, all is 100 at once, and neither asks for evidence, a hold or a person.
+func TestAnOrderTakesEveryStrategyOn(t *testing.T) {
+	for name, s := range strategies {
+		for how, done := range map[string]func(w *world, from v1alpha1.State) bool{
+			"": func(w *world, from v1alpha1.State) bool {
+				return w.state.Rung > from.Rung || w.state.Weight > from.Weight || w.stableIs("v2")()
+			},
+			"/all":        func(w *world, _ v1alpha1.State) bool { return w.state.Weight == v1alpha1.Whole || w.stableIs("v2")() },
+			"/skip-gates": func(w *world, _ v1alpha1.State) bool { return w.stableIs("v2")() },
+		} {
+			t.Run(name+how, func(t *testing.T) {
+				w := adopted(t)
+				s(w)
+				w.release(2)
+				w.run(60, func() bool { return shift.Exposed(w.state) && w.state.RoutedSince != nil })
+				w.evidence = false
+				if w.state.Stage == v1alpha1.StageBaking && how == "/all" {
+					return // it is at 100 from the first
+				}
+				from := w.state
+				if got := w.asks(v1alpha1.ActionPromote, "v2"+how); got.Result != v1alpha1.ResultDone {
+					t.Fatalf("%+v", got)
+				}
+				w.run(30, func() bool { return done(w, from) })
+			})
+		}
+	}
+}

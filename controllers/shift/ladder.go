@@ -25,19 +25,6 @@ type rung struct {
 	replicas int32
 }
 
-// String says where the rung is: "5%", or how it shows the candidate.
-func (r rung) String() string {
-	switch r.exposure {
-	case v1alpha1.ExposurePreview:
-		return "its preview"
-	case v1alpha1.ExposureMatch:
-		return "its match"
-	case v1alpha1.ExposureMirror:
-		return fmt.Sprintf("a mirror of %s", r.weight)
-	}
-	return r.weight.String()
-}
-
 // raises reports whether the rung is a weight of at least w.
 func (r rung) raises(w v1alpha1.Permille) bool { return r.exposure == "" && r.weight >= w }
 
@@ -191,10 +178,23 @@ func Previewing(s v1alpha1.State) bool { return s.Exposure == v1alpha1.ExposureP
 
 // place says where the candidate stands: "5%", or how it is shown.
 func (p *pass) place() string {
-	if r := p.standing(); r.exposure != "" {
-		return r.String()
+	if p.next.Exposure == "" {
+		return p.next.Weight.String()
 	}
-	return p.next.Weight.String()
+	return p.standing().String()
+}
+
+// String says where a candidate stands on the rung.
+func (r rung) String() string {
+	switch r.exposure {
+	case v1alpha1.ExposurePreview:
+		return "its preview"
+	case v1alpha1.ExposureMatch:
+		return "its match"
+	case v1alpha1.ExposureMirror:
+		return fmt.Sprintf("a mirror of %s", r.weight)
+	}
+	return r.weight.String()
 }
 
 // Step tells which rung of its ladder a candidate stands on, counted from 1, and how many there are; 0 is below the first. There are none

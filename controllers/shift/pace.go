@@ -84,8 +84,8 @@ func (p *pass) ahead() v1alpha1.Permille {
 // podsAhead is how many pods the candidate is given before they are needed: what it stands on takes, and what comes next.
 func (p *pass) podsAhead() int32 {
 	switch {
-	case p.toTheEnd():
-		return p.capacity(v1alpha1.Whole)
+	case p.ordered():
+		return max(p.podsFor(p.standing()), p.podsFor(p.orderedRung()))
 	case p.auto():
 		return p.capacity(p.ahead())
 	}
@@ -113,7 +113,7 @@ func (p *pass) podsAwaited() int32 {
 	case p.next.Stage == v1alpha1.StagePreparing:
 		return p.podsAhead()
 	case p.ordered():
-		return p.podsFor(p.sentTo())
+		return p.podsFor(p.orderedRung())
 	}
 	next, _ := p.nextRung()
 	return p.podsFor(next)

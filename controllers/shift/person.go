@@ -91,7 +91,7 @@ func until(pause *v1alpha1.Pause) string {
 // pauseTimedOut takes a candidate back that nobody came for, where its owner wants that.
 func (p *pass) pauseTimedOut() *v1alpha1.Failure {
 	name, pause := p.pause()
-	if pause == nil || pause.Timeout == nil || pause.OnTimeout != v1alpha1.OnTimeoutAbort || p.spec.Paused ||
+	if pause == nil || pause.Timeout == nil || pause.OnTimeout != v1alpha1.OnTimeoutAbort || p.spec.Paused || p.ordered() ||
 		slices.Contains(p.next.Approved, name) || !p.passed(p.next.AwaitingSince, pause.Timeout.Duration) {
 		return nil
 	}
