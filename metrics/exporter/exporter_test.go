@@ -173,6 +173,7 @@ func TestForgetTakesOnlyItsShift(t *testing.T) {
 	before := gather(t, reg)
 	e.Observe(progressing())
 	e.Outcome("shop", "micro-api", v1alpha1.ReasonPromoted, time.Minute)
+	e.Action("shop", "micro-api", "abort", "Done")
 	e.Forget("shop", "micro-api")
 	e.Forget("shop", "never-seen")
 	after := gather(t, reg)
