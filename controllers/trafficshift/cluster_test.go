@@ -351,6 +351,7 @@ type counts struct {
 	err     error
 	watched map[query.Key]query.Subject
 	table   string // the VirtualService that carries the weights, where that is not ours
+	shown   string // a version whose requests do not come by its weight
 	// histories are those that were asked for, by their end; historyErr is what became of them.
 	histories  []time.Time
 	historyErr error
@@ -399,6 +400,9 @@ func (e *counts) Since(_ context.Context, k query.Key, from time.Time) (analysis
 		case subject.Stable:
 			s.Stable = c
 		}
+	}
+	if e.shown != "" && e.shown == subject.Candidate {
+		s.Candidate.Requests += requests / 10
 	}
 	return s, nil
 }

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/shift"
 )
 
 // A spec that cannot be read must not keep a candidate from being taken back: what is wrong gives way, and nothing else does.
@@ -48,5 +49,39 @@ func TestMendLeavesASpecThatIsValid(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"first", "fifth"}, names); diff != "" {
 		t.Errorf("gates that are asked (-want +got):\n%s", diff)
+	}
+}
+
+// What says whom a candidate is shown to gives way as well.
+func TestMendPutsUsersRight(t *testing.T) {
+	group := []apiextensionsv1.JSON{{Raw: []byte(`{"headers":{"x-group":{"exact":"b"}}}`)}}
+	late := metav1.Duration{Duration: -time.Hour}
+	for name, spec := range map[string]v1alpha1.TrafficShiftSpec{
+		"strategy":           {Strategy: "rolling", ABTest: &v1alpha1.ABTest{}, Session: &v1alpha1.Session{Cookie: "="}},
+		"test without group": {Strategy: v1alpha1.StrategyABTest},
+		"test without rules": {Strategy: v1alpha1.StrategyABTest, ABTest: &v1alpha1.ABTest{}},
+		"test":               {Strategy: v1alpha1.StrategyABTest, ABTest: &v1alpha1.ABTest{Match: group, Duration: &late, Conclude: "win"}},
+		"stray group":        {Strategy: v1alpha1.StrategyBlueGreen, ABTest: &v1alpha1.ABTest{Match: group}},
+		"pacing":             {Strategy: v1alpha1.StrategyBlueGreen, Pacing: v1alpha1.PacingAuto},
+		"session":            {Session: &v1alpha1.Session{Attributes: "Max-Age=5"}},
+		"preview":            {Preview: &v1alpha1.Preview{Host: "*"}},
+		"preview alone":      {Preview: &v1alpha1.Preview{Host: "preview.example.com"}},
+		"steps":              {Strategy: v1alpha1.StrategyBlueGreen, Steps: []v1alpha1.Step{{Mirror: "0"}, {Match: group, Gates: []string{"nobody's"}}}},
+		"attached":           {Strategy: v1alpha1.StrategyABTest, ABTest: &v1alpha1.ABTest{Match: group}, Routing: &v1alpha1.Routing{VirtualService: &v1alpha1.AttachedVirtualService{Name: "mine"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec.Default()
+			errs := spec.Validate(field.NewPath("spec"))
+			if len(errs) == 0 {
+				t.Fatal("nothing is wrong with it")
+			}
+			mend(&spec, errs)
+			if errs := spec.Validate(field.NewPath("spec")); len(errs) > 0 {
+				t.Errorf("still not valid: %v", errs)
+			}
+			if _, err := shift.Decide(spec, v1alpha1.State{}, shift.Observation{}); err != nil {
+				t.Errorf("nothing can be decided: %v", err)
+			}
+		})
 	}
 }

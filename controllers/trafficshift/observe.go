@@ -133,23 +133,18 @@ func mend(spec *v1alpha1.TrafficShiftSpec, errs field.ErrorList) {
 			spec.Drain = nil
 		case name == "deadline":
 			spec.Deadline = nil
-		case name == "strategy":
-			spec.Strategy = ""
-		case name == "session":
-			spec.Session = nil
-		case name == "preview":
-			spec.Preview = &v1alpha1.Preview{} // the versions keep their Services
-		case strings.HasPrefix(err.Field, "spec.abTest.duration"):
-			spec.ABTest.Duration = nil
-		case strings.HasPrefix(err.Field, "spec.abTest.conclude"):
-			spec.ABTest.Conclude = ""
 		case name == "hosts":
 			spec.Hosts, spec.Gateways = nil, nil // those of a VirtualService of the user's stand in their place
 		case name == "httpsRedirect":
 			spec.HTTPSRedirect = nil
 		case name == "routing":
 			spec.Routing = mendRouting(spec.Routing, err.Field)
+		case name == "strategy", name == "abTest", name == "session", name == "preview":
+			mendUsers(spec, err)
 		}
+	}
+	if spec.Preview != nil && len(spec.Hosts) == 0 {
+		spec.Preview = &v1alpha1.Preview{}
 	}
 	spec.Default()
 }
@@ -166,6 +161,28 @@ func mendRouting(routing *v1alpha1.Routing, at string) *v1alpha1.Routing {
 	mended := routing.DeepCopy()
 	mended.HTTP = nil
 	return mended
+}
+
+// mendUsers puts right who a candidate is shown to, and how. A rule that cannot be read matches nobody (plan.ReadMatches).
+func mendUsers(spec *v1alpha1.TrafficShiftSpec, err *field.Error) {
+	switch name := strings.TrimPrefix(err.Field, "spec."); {
+	case name == "strategy":
+		spec.Strategy, spec.ABTest, spec.Session = "", nil, nil
+	case name == "session" || strings.HasPrefix(name, "session."):
+		spec.Session = nil
+	case strings.HasPrefix(name, "preview"):
+		spec.Preview = &v1alpha1.Preview{} // the versions keep their Services
+	case spec.ABTest == nil:
+		spec.Strategy = ""
+	case name == "abTest":
+		spec.ABTest = nil
+	case name == "abTest.duration":
+		spec.ABTest.Duration = nil
+	case name == "abTest.conclude":
+		spec.ABTest.Conclude = ""
+	case name == "abTest.match":
+		spec.Strategy, spec.ABTest = "", nil
+	}
 }
 
 // writable reports whether there is a Deployment that objects can be made for, and owned by.
