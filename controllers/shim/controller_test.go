@@ -396,6 +396,30 @@ func TestATrafficShiftThatExtendsTheAnnotations(t *testing.T) {
 	c.stays("", c.reasons)
 }
 
+// What the annotations of a strategy become is applied once, and not for ever: it reads back as it was written.
+func TestStrategiesSettle(t *testing.T) {
+	for named, annotations := range map[string][]string{
+		"abTest preview session strategy": {"strategy: ab-test", `match: "header:x-group=b & query:beta=1, cookie:group=b"`, `session: "true"`, `preview: "true"`},
+		"preview session steps strategy":  {"strategy: canary", `steps: "mirror:10%@5m,0.5,10..100/30@90s"`, "session: 1h", `preview: "true"`},
+		"steps strategy":                  {"strategy: blue-green", `steps: "mirror:10,100"`},
+	} {
+		t.Run(named, func(t *testing.T) {
+			c := start(t)
+			c.create("replicas: 3", annotations...)
+			c.want(named, c.named)
+			c.want("3", func() string { // which is the last that is written
+				n := int32(-1)
+				if r := c.shift().Spec.Replicas; r != nil {
+					n = *r
+				}
+				return fmt.Sprint(n)
+			})
+			version := c.shift().ResourceVersion
+			c.stays(version, func() string { return c.shift().ResourceVersion })
+		})
+	}
+}
+
 func TestABadValueKeepsTheLastAcceptedSpec(t *testing.T) {
 	c := start(t)
 	c.create("replicas: 3", "strategy: canary", "hold: 1 minute")
@@ -408,7 +432,8 @@ func TestABadValueKeepsTheLastAcceptedSpec(t *testing.T) {
 	c.annotate(`steps: "5,50"`, "hold: 5m")
 	invalid := func() string { return c.shift().Annotations[sluice.AnnotationInvalid] }
 	c.want("Deployment "+c.ns+`/micro-api: metadata.annotations[sluice.dev/steps]: Invalid value: "5,50": the last step must be 100: `+
-		`that is where the candidate becomes stable; accepted: rising percentages of at most one decimal that end in 100, such as "5,20,50,100", or auto`, invalid)
+		`that is where the candidate becomes stable; accepted: auto, or rising percentages of at most one decimal that end in 100, each with its hold `+
+		`where it has one, and mirrors before them, such as "5,20,50,100", "10..100/10" or "mirror:10%@5m,20@1m,100"`, invalid)
 	c.stays("1m30s", func() string { return c.shift().Spec.Hold.Duration.String() })
 	c.stays("Warning InvalidAnnotation, Warning InvalidAnnotation", c.reasons)
 
