@@ -49,7 +49,7 @@ const (
 	AnnotationAllowedGateways = Prefix + "allowed-gateways"
 )
 
-// TrackingDisabled, as the value of sluice.dev/config-tracking on a ConfigMap or Secret, says that a change of it is no release.
+// TrackingDisabled is the value of sluice.dev/config-tracking on a ConfigMap or Secret whose changes are no release.
 const TrackingDisabled = "disabled"
 
 // Intents: keys that a person writes on a TrafficShift, where git does not revert them. The value names the version that is
