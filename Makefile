@@ -64,10 +64,16 @@ golden: ## Rewrite golden files; commit only what you can explain
 	cd e2e && go test ./chart -update
 
 .PHONY: generate
-generate: $(BIN)/controller-gen ## Generate deepcopy code and the CRD, and copy what the chart carries
+generate: $(BIN)/controller-gen ## Generate deepcopy code, the CRDs and their reference page, and copy what the chart carries
+	go run ./api/generate api/v1alpha1/trafficshift_types.go api/v1alpha1/zz_generated.shiftdefaults.go
 	$(BIN)/controller-gen object paths=./api/...
 	$(BIN)/controller-gen crd paths=./api/... output:crd:dir=manifests/crd
-	$(MAKE) --no-print-directory chart-files
+	$(MAKE) --no-print-directory reference chart-files
+
+.PHONY: reference
+reference: $(BIN)/crd-ref-docs
+	$(BIN)/crd-ref-docs --log-level=ERROR --source-path=api --config=e2e/tools/reference/config.yaml \
+		--templates-dir=e2e/tools/reference/templates --renderer=markdown --output-path=docs/api.md
 
 .PHONY: chart-files
 chart-files: require-go
@@ -78,8 +84,8 @@ chart-files: require-go
 
 .PHONY: verify
 verify: generate ## Fail if anything generated is out of date
-	@git diff --exit-code -- api manifests || { echo "generated files are out of date: run 'make generate' and commit"; exit 1; }
-	@test -z "$$(git status --porcelain -- api manifests)" || { git status --short -- api manifests; echo "generated files are not committed"; exit 1; }
+	@git diff --exit-code -- api manifests docs/api.md || { echo "generated files are out of date: run 'make generate' and commit"; exit 1; }
+	@test -z "$$(git status --porcelain -- api manifests docs/api.md)" || { git status --short -- api manifests docs/api.md; echo "generated files are not committed"; exit 1; }
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## Run the linters over both modules
@@ -106,6 +112,9 @@ require-go:
 
 $(BIN)/controller-gen: e2e/tools/codegen/go.mod | require-go
 	CGO_ENABLED=0 go build -C e2e/tools/codegen -buildvcs=false -ldflags "-s -w " -o $@ sigs.k8s.io/controller-tools/cmd/controller-gen
+
+$(BIN)/crd-ref-docs: e2e/tools/reference/go.mod | require-go
+	CGO_ENABLED=0 go build -C e2e/tools/reference -buildvcs=false -ldflags "-s -w " -o $@ github.com/elastic/crd-ref-docs
 
 $(BIN)/golangci-lint: e2e/tools/lint/go.mod | require-go
 	CGO_ENABLED=0 go build -C e2e/tools/lint -buildvcs=false -ldflags "-s -w " -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

@@ -39,6 +39,7 @@ const (
 	AnnotationDuration     = Prefix + "duration"
 	AnnotationSkipAnalysis = Prefix + "skip-analysis"
 	AnnotationSuspend      = Prefix + "suspend"
+	AnnotationPolicy       = Prefix + "policy"
 )
 
 // Keys that an administrator writes on a Namespace: who may edit a Deployment may not thereby claim a host.

@@ -1,5 +1,5 @@
-// Package v1alpha1 is the API group sluice.dev: the TrafficShift, the annotations that stand for one, and every reason that
-// Sluice gives in conditions, events and metrics.
+// Package v1alpha1 is the API group sluice.dev: the TrafficShift, the ShiftPolicy that many of them share, the annotations that stand
+// for a TrafficShift, and every reason that Sluice gives in conditions, events and metrics.
 //
 // +kubebuilder:object:generate=true
 // +groupName=sluice.dev
@@ -16,7 +16,7 @@ var GroupVersion = schema.GroupVersion{Group: "sluice.dev", Version: "v1alpha1"}
 
 // AddToScheme registers the types of this package.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &TrafficShift{}, &TrafficShiftList{})
+	s.AddKnownTypes(GroupVersion, &TrafficShift{}, &TrafficShiftList{}, &ShiftPolicy{}, &ShiftPolicyList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

@@ -37,11 +37,12 @@ type QueryGate struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=4096
 	PromQL string `json:"promql"`
-	// min and max bound the value, both inclusive.
+	// min is the least value that passes, a number in quotes such as "0.95" or "1e3".
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:Pattern=`^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$`
 	// +optional
 	Min string `json:"min,omitempty"`
+	// max is the highest value that passes, a number in quotes.
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:Pattern=`^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$`
 	// +optional

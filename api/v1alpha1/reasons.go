@@ -62,6 +62,8 @@ const (
 	ReasonActionRefused       = "ActionRefused"
 	ReasonGatesSkipped        = "GatesSkipped"
 	ReasonUndoing             = "Undoing"
+	ReasonWaitingForTurn      = "WaitingForTurn"
+	ReasonFrozen              = "Frozen"
 )
 
 // Reasons that there is no evidence for, beside NoEvidence and NoTraffic: what condition EvidenceAvailable says.
@@ -131,4 +133,7 @@ const (
 	ReasonGatewaySelectsNothing     = "GatewaySelectsNothing"
 	ReasonQuotaExceeded             = "QuotaExceeded"
 	ReasonVolumeNotShareable        = "VolumeNotShareable"
+	ReasonPolicyNotFound            = "PolicyNotFound"
+	ReasonPolicyNotGranted          = "PolicyNotGranted"
+	ReasonPolicyInvalid             = "PolicyInvalid"
 )

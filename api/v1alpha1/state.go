@@ -46,17 +46,20 @@ const (
 // State is the durable part of a TrafficShift: everything that a restarted controller cannot read off the cluster. All that is
 // here is decided by controllers/shift and by nothing else.
 type State struct {
-	// phase and stage are the position in the state machine.
+	// phase is the position in the state machine.
 	// +optional
 	Phase Phase `json:"phase,omitempty"`
+	// stage is the position within the phase.
 	// +optional
 	Stage Stage `json:"stage,omitempty"`
 
-	// stable, candidate and rejected name versions ("v2").
+	// stable is the version that users are on, such as "v2".
 	// +optional
 	Stable string `json:"stable,omitempty"`
+	// candidate is the version that is being introduced.
 	// +optional
 	Candidate string `json:"candidate,omitempty"`
+	// rejected is the version that was refused last.
 	// +optional
 	Rejected string `json:"rejected,omitempty"`
 	// templateUID is the Deployment that all this speaks of: one created again under its name starts over.
@@ -66,29 +69,35 @@ type State struct {
 	// +optional
 	LastVersion int32 `json:"lastVersion,omitempty"`
 
-	// weight is the candidate's weight in thousandths as last decided; peak is the highest it had.
+	// weight is the candidate's weight in thousandths as last decided.
 	// +optional
 	Weight Permille `json:"weight,omitempty"`
+	// peak is the highest weight that the candidate had, in thousandths.
 	// +optional
 	Peak Permille `json:"peak,omitempty"`
 
-	// rung is how many steps of the ladder the candidate has passed, the one that it stands on included. exposure is how it is exposed
-	// while it has no weight.
+	// rung is how many steps of the ladder the candidate has passed, the one that it stands on included.
 	// +optional
 	Rung int32 `json:"rung,omitempty"`
+	// exposure is how the candidate is exposed while it has no weight.
 	// +optional
 	Exposure Exposure `json:"exposure,omitempty"`
 	// sessions are the cookies that keep users on versions.
 	// +optional
 	Sessions SessionState `json:"sessions,omitzero"`
 
-	// startedAt is when the candidate appeared, weightedAt when it was first shown: given a weight, a match, a mirror or its preview. stageSince is when its stage began.
+	// weightedAt is when the candidate was first shown: given a weight, a match, a mirror or its preview.
 	// +optional
 	WeightedAt *metav1.MicroTime `json:"weightedAt,omitempty"`
+	// startedAt is when the candidate appeared.
 	// +optional
 	StartedAt *metav1.MicroTime `json:"startedAt,omitempty"`
+	// stageSince is when the stage began.
 	// +optional
 	StageSince *metav1.MicroTime `json:"stageSince,omitempty"`
+	// waitingSince is since when a new template has waited to start: for its turn under a ShiftPolicy, or for the end of a freeze.
+	// +optional
+	WaitingSince *metav1.MicroTime `json:"waitingSince,omitempty"`
 	// routedSince is when the present weights were first read back from every VirtualService.
 	// +optional
 	RoutedSince *metav1.MicroTime `json:"routedSince,omitempty"`
@@ -127,10 +136,11 @@ type State struct {
 	// +listMapKey=name
 	// +optional
 	Checks []CheckState `json:"checks,omitempty"`
-	// approved are the manual gates and pauses ("step-2") that a person has answered for the candidate; awaiting are those that hold it.
+	// approved are the manual gates and pauses ("step-2") that a person has answered for the candidate.
 	// +listType=set
 	// +optional
 	Approved []string `json:"approved,omitempty"`
+	// awaiting are the manual gates that hold the candidate.
 	// +listType=set
 	// +optional
 	Awaiting []string `json:"awaiting,omitempty"`
@@ -196,9 +206,10 @@ type SessionState struct {
 
 // ShareState counts the requests that prove a weight.
 type ShareState struct {
-	// candidate of total requests went to the candidate.
+	// candidate is how many of the requests went to the candidate.
 	// +optional
 	Candidate int64 `json:"candidate,omitempty"`
+	// total is how many requests the service had.
 	// +optional
 	Total int64 `json:"total,omitempty"`
 	// samples is how many samples were counted.
@@ -260,9 +271,10 @@ type GateState struct {
 	// samples is how many scrapes were counted since the counts were last set to zero.
 	// +optional
 	Samples int32 `json:"samples,omitempty"`
-	// candidate and stable are the requests counted since then.
+	// candidate is the candidate's requests since then.
 	// +optional
 	Candidate Counts `json:"candidate,omitzero"`
+	// stable is the stable version's requests since then.
 	// +optional
 	Stable Counts `json:"stable,omitzero"`
 	// cross is the candidate as the other reporter counted it.
@@ -274,9 +286,10 @@ type GateState struct {
 	// noHostBaseline is the service's own share of those before the shift, in parts per million.
 	// +optional
 	NoHostBaseline int64 `json:"noHostBaseline,omitempty"`
-	// retreats counts how often suspicion has sent the candidate back to a small weight; suspected is set until it is settled.
+	// retreats counts how often suspicion has sent the candidate back to a small weight.
 	// +optional
 	Retreats int32 `json:"retreats,omitempty"`
+	// suspected is set from such a retreat until the suspicion is settled.
 	// +optional
 	Suspected bool `json:"suspected,omitempty"`
 	// retreated is set once failures without a host have sent the candidate back to its last good weight.
@@ -310,14 +323,16 @@ type CheckState struct {
 
 // Counts are requests of one version.
 type Counts struct {
-	// requests is all of them; errors are those the version failed (HTTP 5xx, gRPC server faults).
+	// requests is all of them.
 	// +optional
 	Requests int64 `json:"requests,omitempty"`
+	// errors is how many the version failed (HTTP 5xx, gRPC server faults).
 	// +optional
 	Errors int64 `json:"errors,omitempty"`
-	// timed is how many have a response time; slow are those above the latency bound.
+	// timed is how many have a response time.
 	// +optional
 	Timed int64 `json:"timed,omitempty"`
+	// slow is how many of those took longer than the latency bound.
 	// +optional
 	Slow int64 `json:"slow,omitempty"`
 }

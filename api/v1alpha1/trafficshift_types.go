@@ -84,6 +84,12 @@ type TrafficShiftSpec struct {
 	// +optional
 	Strategy Strategy `json:"strategy,omitempty"`
 
+	// policy names the ShiftPolicy whose settings rule where this spec sets none, and which says when a candidate may start.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	// +optional
+	Policy string `json:"policy,omitempty"`
+
 	// pacing is how the weights are chosen: auto raises them as fast as the evidence allows, within maxFailedRequests; ladder climbs
 	// steps. It is auto where no steps are given, and ladder where they are; a ladder without steps has 5, 20, 50 and 100.
 	// +optional
@@ -384,6 +390,15 @@ type TrafficShiftStatus struct {
 	// +listMapKey=type
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// policy is the ShiftPolicy that the shift is under.
+	// +optional
+	Policy *PolicyInForce `json:"policy,omitempty"`
+	// effective are the settings that rule where a policy is named: the shift's own, then the policy's, then the defaults. They have the
+	// form of a ShiftPolicy's spec.defaults.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Type=object
+	// +optional
+	Effective *apiextensionsv1.JSON `json:"effective,omitempty"`
 	// history is what became of the last releases, newest first.
 	// +kubebuilder:validation:MaxItems=10
 	// +listType=atomic
@@ -414,9 +429,10 @@ type Outcome struct {
 	// skippedGatesBy is who had it promoted whatever the gates said; empty where nobody did.
 	// +optional
 	SkippedGatesBy string `json:"skippedGatesBy,omitempty"`
-	// startedAt and endedAt bound the release.
+	// startedAt is when the candidate appeared.
 	// +optional
 	StartedAt *metav1.Time `json:"startedAt,omitempty"`
+	// endedAt is when it was promoted, or back at weight 0.
 	// +optional
 	EndedAt *metav1.Time `json:"endedAt,omitempty"`
 }

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/shiftpolicy"
 	"github.com/sluice-dev/sluice/controllers/shim"
 	"github.com/sluice-dev/sluice/controllers/trafficshift"
 	"github.com/sluice-dev/sluice/metrics/exporter"
@@ -87,11 +88,13 @@ func wire(mgr ctrl.Manager, given settings, out *exporter.Exporter) error {
 		Evidence: given.evidence, Webhooks: caller, Config: given.config, Now: time.Now,
 	}
 	annotations := &shim.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder}
+	policies := &shiftpolicy.Reconciler{Client: mgr.GetClient(), Now: time.Now}
 	for name, err := range map[string]error{
 		"the evidence collector":      mgr.Add(given.evidence),
 		"the webhook caller":          mgr.Add(caller),
 		"the TrafficShift controller": shifts.SetupWithManager(mgr),
 		"the annotation controller":   annotations.SetupWithManager(mgr),
+		"the ShiftPolicy controller":  policies.SetupWithManager(mgr),
 		"healthz":                     mgr.AddHealthzCheck("ping", healthz.Ping),
 		"readyz":                      mgr.AddReadyzCheck("caches", cachesSynced(mgr)),
 	} {

@@ -43,6 +43,8 @@ type Observation struct {
 	Intents   Intents
 	Requests  []Request
 	ResumedBy string
+	// Turn is what the ShiftPolicy says of this moment.
+	Turn Turn
 }
 
 // Timing are the mesh's own delays, the same for every shift of a cluster.

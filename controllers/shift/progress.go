@@ -25,6 +25,7 @@ func (p *pass) progress() {
 		p.superseded, // the template became another version, or the stable one again
 		p.commanded,  // a person sends it on
 		p.paused,     // a person wants to look
+		p.frozen,     // a freeze holds what is under way
 		p.waiting,    // pods, subset, route, share, hold
 		p.gated,      // the evidence is not there yet, or a person
 	}

@@ -12,7 +12,7 @@ const contestLimit = 3
 
 // rest is the life at rest: one version has all the traffic, and the only question is whether the template has become another.
 func (p *pass) rest() {
-	target := p.target()
+	target, since := p.target(), p.leaveQueue()
 	switch {
 	case target == p.next.Stable:
 		p.next.Phase = v1alpha1.PhaseStable
@@ -27,6 +27,7 @@ func (p *pass) rest() {
 		p.say(v1alpha1.ReasonScalingDown, "%s is still on its way out; it starts again when it is gone", target)
 	case p.spec.Paused:
 		p.say(v1alpha1.ReasonPaused, "the template has changed, and the shift is paused: %s waits to start", target)
+	case p.queued(since, target):
 	default:
 		p.start()
 	}

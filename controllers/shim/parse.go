@@ -134,6 +134,13 @@ func parseService(s string) (any, error) {
 	return s, nil
 }
 
+func parsePolicy(s string) (any, error) {
+	if bad := validation.IsDNS1123Subdomain(s); bad != nil {
+		return nil, errors.New("not the name of a ShiftPolicy")
+	}
+	return s, nil
+}
+
 func parseHosts(s string) (any, error) {
 	return parseList(s, 32, func(host string) bool {
 		return host == "*" || validation.IsDNS1123Subdomain(host) == nil || validation.IsWildcardDNS1123Subdomain(host) == nil

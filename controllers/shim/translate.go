@@ -44,6 +44,7 @@
 //	    sluice.dev/duration: 30m                         duration: 30m0s   # and no hold
 //	    sluice.dev/skip-analysis: "true"                 skipAnalysis: true
 //	    sluice.dev/suspend: "true"                       suspend: true
+//	    sluice.dev/policy: standard                      policy: standard
 //
 // A field that no annotation names is not applied: it is the API server's default or whatever its owner writes there.
 package shim
@@ -108,6 +109,7 @@ var table = []entry{
 	{sluice.AnnotationDuration, "duration", parseDuration, `a duration above 0s, such as "30m", without sluice.dev/hold`},
 	{sluice.AnnotationSkipAnalysis, "skipAnalysis", parseBool, `"true" or "false"`},
 	{sluice.AnnotationSuspend, "suspend", parseBool, `"true" or "false"`},
+	{sluice.AnnotationPolicy, "policy", parsePolicy, `the name of a ShiftPolicy`},
 }
 
 // Fields are the fields of a TrafficShift's spec that annotations name, as JSON values.

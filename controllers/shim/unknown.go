@@ -32,7 +32,7 @@ var elsewhere = map[string]string{
 
 // later are keys of the design that this release does not have.
 var later = []string{
-	sluice.Prefix + "mirror", sluice.Prefix + "on-deadline", sluice.Prefix + "policy",
+	sluice.Prefix + "mirror", sluice.Prefix + "on-deadline",
 }
 
 // unknownKeys reports each key under our prefix that a Deployment has no use for.

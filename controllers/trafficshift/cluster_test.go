@@ -391,10 +391,10 @@ func (e *counts) Since(_ context.Context, k query.Key, from time.Time) (analysis
 	}
 	s := analysis.Sample{From: from, To: e.clock, Newest: e.clock, Reporter: analysis.Source}
 	subject, requests := e.watched[k], e.rps*int64(e.clock.Sub(from)/time.Second)
-	for version, weight := range e.split() {
+	for version, weight := range e.split(k.Name) {
 		n := requests * int64(weight) / 100
 		c := analysis.Counts{Requests: n, Errors: int64(float64(n) * e.errors[version])}
-		switch "micro-api-" + version {
+		switch k.Name + "-" + version {
 		case subject.Candidate:
 			s.Candidate = c
 		case subject.Stable:
@@ -407,11 +407,11 @@ func (e *counts) Since(_ context.Context, k query.Key, from time.Time) (analysis
 	return s, nil
 }
 
-func (e *counts) split() map[string]int32 {
+func (e *counts) split(name string) map[string]int32 {
 	if e.table != "" {
 		return e.splits()["api"]
 	}
-	return e.weights("micro-api")
+	return e.weights(name)
 }
 
 // hooks are webhooks: what each gate's answers, once it is asked.

@@ -19,7 +19,7 @@ import (
 
 var tracking = strings.Replace(trafficShift, "spec:", "spec:\n  configTracking: true", 1)
 
-const settings = `
+const contents = `
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: settings}
@@ -32,7 +32,7 @@ func configured(t *testing.T) *cluster {
 	c := newCluster(t)
 	c.Config.ConfigTracking = true
 	c.apply(strings.Replace(service, "        env: [", "        envFrom: [{secretRef: {name: token}}]\n        env: [", 1))
-	c.apply(settings)
+	c.apply(contents)
 	c.apply("apiVersion: v1\nkind: Secret\nmetadata: {name: token}\nstringData: {TOKEN: hunter2, OTHER: x}\n")
 	c.apply(tracking)
 	c.kubelet()
@@ -95,8 +95,8 @@ func TestWhatIsNoChangeOfConfigurationIsNoRelease(t *testing.T) {
 				c.Fatal("cannot delete it")
 			}
 		},
-		"Unused":         func(c *cluster) { c.apply(strings.Replace(settings, "settings", "others", 1)) },
-		"Gone and again": func(c *cluster) { c.replace("settings", settings) },
+		"Unused":         func(c *cluster) { c.apply(strings.Replace(contents, "settings", "others", 1)) },
+		"Gone and again": func(c *cluster) { c.replace("settings", contents) },
 	}
 	for name, change := range changes {
 		t.Run(name, func(t *testing.T) {
@@ -126,7 +126,7 @@ func TestTrackingBeginsWithWhatIsThere(t *testing.T) {
 	c := newCluster(t)
 	c.Config.ConfigTracking = true
 	c.apply(service)
-	c.apply(settings)
+	c.apply(contents)
 	c.apply(trafficShift)
 	c.kubelet()
 	c.run("adoption", 60, resting)
@@ -169,7 +169,7 @@ func TestTrackingIsRefusedWhereContentsMayNotBeRead(t *testing.T) {
 		return api.Get(ctx, key, o, opts...)
 	}})
 	c.apply(service)
-	c.apply(settings)
+	c.apply(contents)
 	c.apply(tracking)
 	c.kubelet()
 	c.pass()

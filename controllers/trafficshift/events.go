@@ -62,6 +62,9 @@ func notesOf(before, after *v1alpha1.TrafficShift, d shift.Decision) []note {
 	if c := is.Candidate; c != "" && c != was.Candidate {
 		add(corev1.EventTypeNormal, v1alpha1.ReasonShiftStarted, "Start", fmt.Sprintf("new template: %s starts beside %s", c, is.Stable))
 	}
+	if is.WaitingSince != nil && was.WaitingSince == nil {
+		add(corev1.EventTypeNormal, d.Reason, "Wait", d.Message)
+	}
 	switch {
 	case is.Weight > was.Weight:
 		add(corev1.EventTypeNormal, v1alpha1.ReasonWeightRaised, "Raise", fmt.Sprintf("%s raised from %s to %s", is.Candidate, was.Weight, is.Weight))

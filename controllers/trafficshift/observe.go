@@ -46,6 +46,7 @@ type world struct {
 	merged      []*networkingv1.DestinationRule // the user's own for the host, in the same namespace
 	gateway     *networkingv1.Gateway
 	autoscalers autoscalers
+	policy      underPolicy
 
 	namespace *corev1.Namespace
 	named     *corev1.Service   // the one that spec.service names, where it does not select the pods
@@ -57,6 +58,9 @@ type world struct {
 // observe reads the world and changes nothing.
 func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*world, error) {
 	w := &world{shift: ts, spec: *ts.Spec.DeepCopy()}
+	if err := r.readPolicy(ctx, w); err != nil {
+		return nil, err
+	}
 	w.spec.Default()
 	w.spec.Paused = paused(ts)
 	w.invalid = append(w.spec.Validate(field.NewPath("spec")), plan.CheckMatches(&w.spec, field.NewPath("spec"))...)
@@ -82,7 +86,8 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 	o.Tables, o.Subsets, o.Rule = w.tablesRead(), w.subsetsRead(), w.rule != nil && w.ours(w.rule)
 	o.Evidence = r.evidence(ctx, w)
 	o.Checks = append(r.webhookChecks(w), queryChecks(w.spec.Gates, r.Evidence.Readings(w.key()), o.Now.Add(-freshScrapes*o.Timing.Scrape))...)
-	return w, nil
+	o.Turn, err = r.turn(ctx, w)
+	return w, err
 }
 
 // mend puts defaults in the place of what cannot be read, so that a candidate can be taken back whatever its owner writes. Nothing is

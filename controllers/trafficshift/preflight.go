@@ -26,7 +26,7 @@ func (r *Reconciler) preflight(ctx context.Context, w *world) ([]shift.Problem, 
 	if w.scope.Template == nil {
 		return []shift.Problem{problem(v1alpha1.ReasonDeploymentNotFound, "there is no Deployment %s/%s to shift; create it, or delete this TrafficShift", w.shift.Namespace, w.shift.Name)}, nil
 	}
-	problems := slices.Concat(w.checkSpec(), r.checkTracking(w), r.checkEvidence(w), w.checkTemplate(), w.checkService(), w.checkNames())
+	problems := slices.Concat(w.checkSpec(), w.checkPolicy(), r.checkTracking(w), r.checkEvidence(w), w.checkTemplate(), w.checkService(), w.checkNames())
 	w.adviseOnNodes()
 	for _, check := range []func(context.Context, *world) ([]shift.Problem, error){
 		r.checkMembership,  // is there a mesh around the pods at all

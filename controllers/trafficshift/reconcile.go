@@ -40,6 +40,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("observing: %w", err)
 	}
+	defer world.yieldTurn()
 	if done, err := r.fillReplicas(ctx, ts, world); done || err != nil {
 		return conflictIsNoError(err)
 	}
@@ -54,6 +55,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.persist(ctx, ts, world, decision); err != nil {
 		return conflictIsNoError(err)
 	}
+	world.yieldTurn()
 	r.tell(ctx, before, ts, world, decision)
 	if world.suspended() {
 		return ctrl.Result{}, nil

@@ -54,6 +54,7 @@ func statusOf(ts *v1alpha1.TrafficShift, w *world, d shift.Decision) v1alpha1.Tr
 		status.History = append([]v1alpha1.Outcome{*d.Ended}, status.History...)
 		status.History = status.History[:min(len(status.History), historyLimit)]
 	}
+	status.Policy, status.Effective = w.policyAt(next), w.effective()
 	status.Replicas, status.Selector = scaleOf(ts.Name, w, next)
 	for _, set := range []func(*v1alpha1.TrafficShiftStatus, int64, *world, shift.Decision){
 		setAccepted, setRouteVerified, setEvidenceAvailable, setProgressing, setContested, summarize,
@@ -109,10 +110,10 @@ func setAccepted(status *v1alpha1.TrafficShiftStatus, generation int64, w *world
 		return
 	}
 	if lasting := w.lastingAdvice(); lasting != "" {
-		set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAcceptedWithAdvice, "nothing stands in the way; but "+lasting+w.secretRemark())
+		set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAcceptedWithAdvice, "nothing stands in the way; but "+lasting+w.secretRemark()+w.policy.note())
 		return
 	}
-	set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAccepted, "nothing stands in the way"+w.secretRemark())
+	set(status, generation, v1alpha1.ConditionAccepted, metav1.ConditionTrue, v1alpha1.ReasonAccepted, "nothing stands in the way"+w.secretRemark()+w.policy.note())
 }
 
 // lastingAdvice is what is true of the template and of the spec for as long as they are what they are. What is only looked up before a
@@ -213,8 +214,9 @@ func contestedBy(w *world) string {
 // summarize is the only place that writes Ready, and kstatus' Reconciling and Stalled.
 func summarize(status *v1alpha1.TrafficShiftStatus, generation int64, w *world, d shift.Decision) {
 	blocked := len(w.observation.Problems) > 0
-	stalled := blocked || d.Next.Phase == v1alpha1.PhaseFailed
-	ready := d.Next.Phase == v1alpha1.PhaseStable && !blocked && d.Reason != v1alpha1.ReasonStableUnavailable
+	waits := d.Next.WaitingSince != nil // what is asked for is not there yet
+	stalled := blocked || d.Next.Phase == v1alpha1.PhaseFailed && !waits
+	ready := d.Next.Phase == v1alpha1.PhaseStable && !blocked && !waits && d.Reason != v1alpha1.ReasonStableUnavailable
 	value, reason, message := metav1.ConditionFalse, d.Reason, lasting(d)
 	switch {
 	case blocked:
@@ -230,7 +232,7 @@ func summarize(status *v1alpha1.TrafficShiftStatus, generation int64, w *world, 
 		meta.RemoveStatusCondition(&status.Conditions, kind)
 	}
 	flag(v1alpha1.ConditionStalled, stalled)
-	flag(v1alpha1.ConditionReconciling, !stalled && !atRest(d.Next))
+	flag(v1alpha1.ConditionReconciling, !stalled && (waits || !atRest(d.Next)))
 	set(status, generation, v1alpha1.ConditionReady, value, reason, message)
 }
 
