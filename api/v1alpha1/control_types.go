@@ -91,8 +91,9 @@ const (
 
 // ActionRecord is one request, who made it, and how it was answered.
 type ActionRecord struct {
-	// action is what was asked for, and value how it was written.
+	// action is what was asked for.
 	Action Action `json:"action"`
+	// value is how it was written.
 	// +optional
 	Value string `json:"value,omitempty"`
 	// version is the version that it was about.
@@ -103,15 +104,18 @@ type ActionRecord struct {
 	By string `json:"by,omitempty"`
 	// at is when it was answered.
 	At metav1.Time `json:"at"`
-	// result is Done or Refused; message says what it does, or why not.
+	// result is Done or Refused.
 	Result Result `json:"result"`
+	// message says what it does, or why not.
 	// +optional
 	Message string `json:"message,omitempty"`
 }
 
 // Answered is a request that was answered already: it asks nothing more for as long as it stands where it is.
 type Answered struct {
+	// action is what it asks for.
 	Action Action `json:"action"`
+	// source is where it stands: annotation or field.
 	Source Source `json:"source"`
 	// value is how it was written.
 	// +optional
@@ -156,6 +160,7 @@ type UndoState struct {
 
 // RestartState is a restart that was asked for and that its Deployment does not show yet.
 type RestartState struct {
+	// version is whose pods are replaced.
 	Version string `json:"version"`
 	// at tells it from the restart before.
 	At string `json:"at"`

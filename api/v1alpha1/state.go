@@ -151,17 +151,19 @@ type State struct {
 	// previous is the version that users were on before the stable one.
 	// +optional
 	Previous string `json:"previous,omitempty"`
-	// answered are the requests that stand there and were answered already. order is what the candidate was told to do beyond what it has
-	// earned; undo and restart are what was asked for and is not seen to be done yet.
+	// answered are the requests that stand there and were answered already.
 	// +listType=map
 	// +listMapKey=action
 	// +listMapKey=source
 	// +optional
 	Answered []Answered `json:"answered,omitempty"`
+	// order is what the candidate was told to do beyond what it has earned.
 	// +optional
 	Order *Order `json:"order,omitempty"`
+	// undo is a template that is on its way back into the Deployment.
 	// +optional
 	Undo *UndoState `json:"undo,omitempty"`
+	// restart is what was asked of the pods of a version and is not seen to be done yet.
 	// +optional
 	Restart *RestartState `json:"restart,omitempty"`
 

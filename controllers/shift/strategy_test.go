@@ -261,7 +261,7 @@ func TestATestThatIsToBeDecidedWaitsForAPerson(t *testing.T) {
 	if w.state.Weight != 0 || w.last.Reason != v1alpha1.ReasonWaitingForApproval {
 		t.Fatalf("nobody has decided: %s", w.last)
 	}
-	if diff := cmp.Diff(&shift.Sessions{Epoch: 1, Given: []v1alpha1.Permille{0}}, w.sessions); diff != "" {
+	if diff := cmp.Diff(&shift.Sessions{Stable: "v1", Candidate: "v2", Epoch: 1, Given: []v1alpha1.Permille{0}}, w.sessions); diff != "" {
 		t.Errorf("cookies of the test (-want +got):\n%s", diff)
 	}
 	w.intents.Approve = "v2"
@@ -339,7 +339,7 @@ func TestCookiesFollowTheWeights(t *testing.T) {
 	w.measured = func(share v1alpha1.Permille) v1alpha1.Permille { return min(share*4, 600) } // who comes back is not drawn anew: no share to prove
 	w.release(2)
 	w.run(100, w.atWeight(500))
-	if diff := cmp.Diff(&shift.Sessions{Epoch: 1, Given: []v1alpha1.Permille{50, 500}}, w.sessions); diff != "" {
+	if diff := cmp.Diff(&shift.Sessions{Stable: "v1", Candidate: "v2", Epoch: 1, Given: []v1alpha1.Permille{50, 500}}, w.sessions); diff != "" {
 		t.Fatalf("cookies at 50%% (-want +got):\n%s", diff)
 	}
 	w.noHost = from(500)
