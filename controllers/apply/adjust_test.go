@@ -17,7 +17,7 @@ func (f *fixture) theirs() *unstructured.Unstructured {
 	f.Helper()
 	u := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "v1", "kind": "ConfigMap",
-		"metadata": map[string]any{"name": "theirs", "namespace": f.ns, "annotations": map[string]any{"a/b~c": "1", "gone": "1"}},
+		"metadata": map[string]any{"name": "theirs", "namespace": f.ns, "annotations": map[string]any{"a.b/c": "1", "gone": "1"}},
 		"data":     map[string]any{"mine": "1", "yours": "1"},
 	}}
 	if err := f.Create(f.Context(), u, client.FieldOwner("kubectl")); err != nil {
@@ -40,7 +40,7 @@ func TestAdjustSendsWhatDiffersAndForgetLeavesNoTrace(t *testing.T) {
 	f := setUp(t)
 	live := f.theirs()
 	want := live.DeepCopy()
-	want.SetAnnotations(map[string]string{"a/b~c": "2"})
+	want.SetAnnotations(map[string]string{"a.b/c": "2"})
 	data := map[string]any{"mine": "2", "yours": "1", "new": "1"}
 	want.Object["data"] = data
 	if wrote, err := f.Adjust(t.Context(), want, live); err != nil || !wrote {

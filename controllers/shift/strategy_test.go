@@ -344,7 +344,7 @@ func TestCookiesFollowTheWeights(t *testing.T) {
 	}
 	w.noHost = from(500)
 	w.run(20, w.atWeight(50))
-	if diff := cmp.Diff(&shift.Sessions{Epoch: 2, Given: []v1alpha1.Permille{50}}, w.sessions); diff != "" {
+	if diff := cmp.Diff(&shift.Sessions{Stable: "v1", Candidate: "v2", Epoch: 2, Given: []v1alpha1.Permille{50}}, w.sessions); diff != "" {
 		t.Errorf("cookies after a retreat (-want +got):\n%s", diff)
 	}
 	w.noHost = from(2000)
