@@ -10,8 +10,8 @@ import (
 	"github.com/sluice-dev/sluice/e2e/scene"
 )
 
-// README: "the requests that match go to the candidate, for as long as wanted; then everybody does, or nobody. Both groups keep their version
-// by a cookie, which is taken away afterwards."
+// README: "the users that `abTest.match` names, for `abTest.duration`; then 100", and "Both groups of an ab-test keep their version by a cookie,
+// which is taken away afterwards."
 func TestATestKeepsBothGroups(t *testing.T) {
 	t.Parallel()
 	for by, match := range map[string]string{"header": "header:x-group=b", "cookie": "cookie:group=b, query:beta=1"} {

@@ -14,8 +14,8 @@ import (
 	"github.com/sluice-dev/sluice/e2e/scene"
 )
 
-// README: "the candidate comes up at full strength and can be looked at in its preview, then all the traffic moves at once, with the old
-// version behind it for bake". Looking at the preview is no traffic, at no time; and the way back is one write.
+// README: "the candidate at full strength at its preview address", "100 in one write", "The old version stays at full strength for `bake`, and going
+// back is one write". Looking at the preview is no traffic, at no time.
 func TestBlueGreenSwitchesOnce(t *testing.T) {
 	t.Parallel()
 	s := stage(t)
@@ -112,7 +112,7 @@ func routesOf(t *testing.T, s *scene.Scene, name string) *networkingv1.VirtualSe
 	return vs
 }
 
-// README: a mirror's answers nobody sees. A candidate that fails every other copy is refused before it has a user; a good one goes on.
+// README: "A mirror's copies write as the requests themselves do, and nobody sees its answers". A candidate that fails every other copy is refused before it has a user; a good one goes on.
 func TestAMirrorConvictsWithoutUsers(t *testing.T) {
 	t.Parallel()
 	s := stage(t)
