@@ -119,5 +119,6 @@ func TestUsersStayWhereTheyAre(t *testing.T) {
 			t.Errorf("a client saw a failure that the bad version did not produce: %+v", f)
 		}
 	}
-	checked.end(t, []string{"Stable", "Progressing Stepping 20%", "Progressing Stepping 50%", "Progressing Baking 100%", "Failed, v3 retiring"})
+	checked.await(t, "Failed")
+	checked.end(t, []string{"Stable", "Progressing Stepping 20%", "Progressing Stepping 50%", "Progressing Baking 100%", "Failed"})
 }
