@@ -3,6 +3,7 @@ package apply
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -77,8 +78,14 @@ func (w Writer) strip(ctx context.Context, desired client.Object, applied *unstr
 	if err != nil || within(applied.Object["spec"], want.Object["spec"]) {
 		return err
 	}
-	applied.Object["spec"] = want.Object["spec"]
-	return w.Client.Update(ctx, applied, w.Manager)
+	patch, err := json.Marshal([]map[string]any{
+		{"op": "test", "path": "/metadata/resourceVersion", "value": applied.GetResourceVersion()},
+		{"op": "replace", "path": "/spec", "value": want.Object["spec"]},
+	})
+	if err != nil {
+		return err
+	}
+	return w.Client.Patch(ctx, applied, client.RawPatch(types.JSONPatchType, patch), w.Manager)
 }
 
 // create applies an object that is not there yet. The cluster is asked past the cache first; an object that appears in between is
