@@ -57,8 +57,8 @@ func (s *TrafficShiftSpec) Settings() ShiftDefaults {
 // comes from that has its default. A default that somebody may have written gives way to what is stricter alone: doubt never makes a
 // limit looser.
 func (s *TrafficShiftSpec) Inherit(policy ShiftDefaults, origin func(field string) Origin) (taken []string) {
-	if len(s.Hosts) == 0 {
-		policy.Gateways = nil // which serve hosts
+	if len(s.Hosts) == 0 || s.GatewayTLS != nil {
+		policy.Gateways = nil // which serve hosts, and end their TLS themselves
 	}
 	if s.Strategy != "" && s.Strategy != StrategyCanary {
 		policy.Pacing, policy.Steps = "", nil // a canary's

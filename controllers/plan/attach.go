@@ -22,6 +22,8 @@ type Attached struct {
 	Routes []string `json:"routes,omitempty"`
 	// Was is what each route said before it was written, by the route's key, where that was anything.
 	Was map[string]Origin `json:"was,omitempty"`
+	// Untouched is whether Sluice has never written it: subsets that are named as versions are somebody else's then.
+	Untouched bool `json:"-"`
 	// Object is the VirtualService as read in this pass, with whatever fields Istio may have by now; nil where there is none.
 	Object *unstructured.Unstructured `json:"-"`
 }
@@ -91,14 +93,31 @@ func (a Attached) with(host string, routes []shift.Route) *unstructured.Unstruct
 	http := next.http()
 	for _, i := range a.selected(host) {
 		first := a.destination(i, 0)
-		if len(routes) == 0 && shift.Number(subsetOf(first)) == 0 {
+		if len(routes) == 0 && (a.Untouched || shift.Number(subsetOf(first)) == 0) {
 			continue // it is as its owner wrote it
 		}
 		if route, ok := http[i].(map[string]any); ok {
 			route["route"] = destinationsFrom(first, a.Was[a.key(i)], routes)
 		}
 	}
+	next.mendStrays(host, routes)
 	return next.Object
+}
+
+// mendStrays sends what still names a version to the one that most of the traffic is for; handed back, it names none.
+func (a Attached) mendStrays(host string, routes []shift.Route) {
+	most := shift.Route{}
+	for _, r := range routes {
+		if r.Weight > most.Weight {
+			most = r
+		}
+	}
+	a.eachStray(host, func(to map[string]any) {
+		delete(to, "subset")
+		if most.Version != "" {
+			to["subset"] = most.Version
+		}
+	})
 }
 
 // destinationsFrom makes destinations that are the user's own but for subset and weight: its port, as it was written or not, and its
@@ -171,6 +190,8 @@ func (a Attached) unfitRoute(i int, host, service string) string {
 		switch {
 		case !sameHost(hostOf(d), host):
 			return fmt.Sprintf("sends requests to %q as well as, or in place of, %s; give the requests for %s a route of their own", hostOf(d), service, service)
+		case shift.Number(subsetOf(d)) > 0 && a.Untouched:
+			return fmt.Sprintf("names subset %q, which is what a version of Sluice's is called; give that subset another name", subsetOf(d))
 		case shift.Number(subsetOf(d)) > 0:
 			ours++
 		default:
@@ -227,12 +248,46 @@ func (a Attached) Table(host string) shift.Table {
 			}
 		}
 	}
+	for _, version := range a.strays(host) {
+		t.Bare = false
+		if !slices.ContainsFunc(t.Routes, func(r shift.Route) bool { return r.Version == version }) {
+			t.Routes = append(t.Routes, shift.Route{Version: version, Weight: 1}) // at least: it must not be taken for gone
+		}
+	}
 	return t
+}
+
+// strays are the versions that routes name which cannot carry the weights any more, because their owner has changed them since.
+func (a Attached) strays(host string) []string {
+	var versions []string
+	a.eachStray(host, func(to map[string]any) {
+		if subset, _ := to["subset"].(string); !slices.Contains(versions, subset) {
+			versions = append(versions, subset)
+		}
+	})
+	slices.Sort(versions)
+	return versions
+}
+
+// eachStray visits the destinations of the host that name a version of ours in routes that are not written otherwise.
+func (a Attached) eachStray(host string, visit func(destination map[string]any)) {
+	selected := a.selected(host)
+	for i := range a.http() {
+		for j := range a.destinations(i) {
+			d := a.destination(i, j)
+			if to, ok := d["destination"].(map[string]any); ok && !a.Untouched && !slices.Contains(selected, i) && sameHost(hostOf(d), host) && shift.Number(subsetOf(d)) > 0 {
+				visit(to)
+			}
+		}
+	}
 }
 
 // weights reads one route in thousandths; nothing where it names no version.
 func (a Attached) weights(i int) []shift.Route {
 	sum, all := int64(0), a.destinations(i)
+	if a.Untouched {
+		return nil
+	}
 	for j := range all {
 		if shift.Number(subsetOf(a.destination(i, j))) == 0 {
 			return nil

@@ -160,6 +160,7 @@ func (p *pass) goBackTo(to v1alpha1.Permille) bool {
 	}
 	p.next.Weight = to
 	p.next.Rung = int32(p.ladder.at(p.next)) + 1
+	p.next.Order = nil // it was given for a candidate that nothing spoke against
 	p.forgetAnswers()
 	p.enter(v1alpha1.PhaseProgressing, v1alpha1.StageStepping)
 	p.forgetRoute()

@@ -8,20 +8,23 @@ import (
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 )
 
-// keepStrength remembers the most pods that were asked for since the candidate started. An autoscaler that sees a bad candidate fail fast
+// keepStrength remembers the most pods that were asked for since the candidate started, until it has left the mesh. An autoscaler that sees a bad candidate fail fast
 // wants fewer of them, at the very moment at which the stable version is about to need them all.
 func (p *pass) keepStrength() {
-	if p.next.Candidate == "" {
+	if !p.moving() {
 		p.next.Strength = 0
 		return
 	}
 	p.next.Strength = max(p.next.Strength, p.obs.Replicas)
 }
 
+// moving reports whether traffic may still be on its way from one version to another.
+func (p *pass) moving() bool { return p.next.Candidate != "" || len(p.next.Retiring) > 0 }
+
 // strength is how many pods carry all of the traffic. No wish lowers it while traffic moves.
 func (p *pass) strength() int32 {
 	strength := max(p.obs.Replicas, 0)
-	if p.next.Candidate != "" {
+	if p.moving() {
 		strength = max(strength, p.next.Strength)
 	}
 	return strength

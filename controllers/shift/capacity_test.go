@@ -185,7 +185,7 @@ func TestNoWishLowersCapacityWhileTrafficMoves(t *testing.T) {
 				w.pass(-1)
 				w.tick()
 			}
-			w.run(30, func() bool { return w.versions["v1"].replicas == 1 }) // now the wish counts
+			w.run(60, func() bool { return w.versions["v1"].replicas == 1 }) // now the wish counts
 		})
 	}
 }

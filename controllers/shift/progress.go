@@ -210,7 +210,7 @@ func (p *pass) gated() bool {
 		return false
 	case !p.shown():
 		return p.next.Stage == v1alpha1.StageExposing && p.unapproved(next)
-	case !p.obs.Evidence.Available && !Previewing(p.next):
+	case !p.obs.Evidence.Available && (!Previewing(p.next) || next.exposure == ""): // a preview needs no requests, and a weight needs somebody who counts
 		p.say(v1alpha1.ReasonNoEvidence, "%s; holding at %s", p.obs.Evidence.Missing, p.place())
 		return true
 	}

@@ -371,7 +371,7 @@ func (w *world) scale(s shift.Scale) {
 		}
 		for name, routes := range w.tables {
 			for _, r := range routes {
-				wished := s.Version == w.state.Stable && s.Replicas == *w.spec.Replicas && w.state.Candidate == ""
+				wished := s.Version == w.state.Stable && s.Replicas >= *w.spec.Replicas && w.state.Candidate == ""
 				if r.Version == s.Version && !wished && !w.spared(s, r.Weight) {
 					w.t.Fatalf("%s is scaled from %d to %d while table %s routes it at %s\n%s", s.Version, d.replicas, s.Replicas, name, r.Weight, w.transcript.String())
 				}

@@ -222,7 +222,13 @@ func TestAPreviewNeedsNoEvidenceAndTheBakeDoes(t *testing.T) {
 		t.Errorf("%d pods at the preview; want full strength", got)
 	}
 	w.evidence = false
+	w.wait(100)
+	if !shift.Previewing(w.state) || w.last.Reason != v1alpha1.ReasonNoEvidence {
+		t.Errorf("a switch without Prometheus: %s; want it to hold", w.last)
+	}
+	w.evidence = true
 	w.run(100, w.atWeight(v1alpha1.Whole))
+	w.evidence = false
 	w.wait(100)
 	if w.state.Stable != "v1" || w.last.Reason != v1alpha1.ReasonNoEvidence {
 		t.Errorf("a bake without Prometheus: %s; want it to hold", w.last)

@@ -17,6 +17,7 @@ func Suspended(spec v1alpha1.TrafficShiftSpec, obs Observation) bool {
 func suspend(state v1alpha1.State, now time.Time) Decision {
 	p := &pass{next: *state.DeepCopy(), obs: Observation{Now: now}}
 	p.stopWaiting()
+	p.next.WaitingSince = nil // others need not wait for it
 	what := "nothing is started"
 	if c := state.Candidate; c != "" {
 		what = fmt.Sprintf("%s stays at %s and is not taken back either, whatever it does and whoever aborts it", c, state.Weight)

@@ -30,6 +30,8 @@ func (r *Reconciler) readRouting(ctx context.Context, w *world) error {
 	w.scope.Attached, w.scope.Delegate = w.wishedAttachment(), w.spec.Routing != nil && w.spec.Routing.Delegate
 	if w.rule != nil && w.ours(w.rule) {
 		w.scope.Attached = plan.ReadAttached(w.rule)
+	} else if w.scope.Attached != nil {
+		w.scope.Attached.Untouched = untouched(w.shift)
 	}
 	if vs, ok := w.tables[w.shift.Name]; ok && w.ours(vs) {
 		w.scope.Delegate = len(vs.Spec.GetHosts()) == 0
@@ -55,6 +57,9 @@ func (r *Reconciler) readAttached(ctx context.Context, namespace string, a *plan
 	a.Object = u
 	return nil
 }
+
+// untouched reports whether Sluice has never named a version of a service, and so never written a route of it.
+func untouched(ts *v1alpha1.TrafficShift) bool { return ts.Status.State.LastVersion == 0 }
 
 // wishedAttachment is what the spec asks to attach to.
 func (w *world) wishedAttachment() *plan.Attached {
@@ -126,6 +131,7 @@ func (r *Reconciler) checkRoot(ctx context.Context, w *world) ([]shift.Problem, 
 			w.scope.Service.Name, len(ports)), nil
 	}
 	found := false
+	slices.SortFunc(list.Items, named)
 	for _, root := range list.Items {
 		if w.ours(root) || !plan.DelegatesTo(root, w.shift.Namespace, w.shift.Name) {
 			continue
@@ -188,7 +194,7 @@ func (r *Reconciler) abandoned(ctx context.Context, ts *v1alpha1.TrafficShift) (
 		return nil, "", nil
 	}
 	vs := ts.Spec.Routing.VirtualService
-	return &plan.Attached{Name: vs.Name, Routes: vs.Routes}, r.fullName(cmp.Or(ts.Spec.Service, ts.Name), ts.Namespace), nil
+	return &plan.Attached{Name: vs.Name, Routes: vs.Routes, Untouched: untouched(ts)}, r.fullName(cmp.Or(ts.Spec.Service, ts.Name), ts.Namespace), nil
 }
 
 // byAttachment maps a VirtualService of a user's to the shifts that write its weights, or that wait for it to be there or to be fit.

@@ -3,8 +3,10 @@ package trafficshift
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -31,6 +33,7 @@ func (r *Reconciler) readAutoscalers(ctx context.Context, w *world) error {
 		return fmt.Errorf("listing HorizontalPodAutoscalers: %w", err)
 	}
 	a := &w.autoscalers
+	slices.SortFunc(list.Items, func(a, b autoscalingv2.HorizontalPodAutoscaler) int { return named(&a, &b) })
 	for i := range list.Items {
 		hpa := &list.Items[i]
 		if hpa.Name == plan.AutoscalerName(w.shift.Name) {
@@ -139,7 +142,7 @@ func (r *Reconciler) scaledObject(ctx context.Context, w *world) (string, error)
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(scaledObjects)
 	if err := r.Live.List(ctx, list, client.InNamespace(w.shift.Namespace)); err != nil {
-		if meta.IsNoMatchError(err) {
+		if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) { // never there, or not any more
 			return "", nil
 		}
 		return "", fmt.Errorf("listing ScaledObjects: %w", err)
@@ -158,7 +161,7 @@ func (r *Reconciler) scaledObject(ctx context.Context, w *world) (string, error)
 // found out by the time that the Deployment is held is what the first version runs.
 func (r *Reconciler) takeReplicas(ctx context.Context, ts *v1alpha1.TrafficShift, w *world) (done bool, err error) {
 	n, phase := w.observation.Template.Replicas, ts.Status.State.Phase
-	if w.followed() == nil || phase != "" && phase != v1alpha1.PhaseAdopting || w.observation.Template.Held || n == 0 || n == w.replicas() {
+	if w.suspended() || w.followed() == nil || phase != "" && phase != v1alpha1.PhaseAdopting || w.observation.Template.Held || n == 0 || n == w.replicas() {
 		return false, nil
 	}
 	was := ts.DeepCopy()

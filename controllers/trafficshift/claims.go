@@ -8,6 +8,7 @@ import (
 
 	networking "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -53,6 +54,7 @@ func (r *Reconciler) claimingVirtualServices(ctx context.Context, w *world) ([]s
 		return nil, err
 	}
 	var claims []string
+	slices.SortFunc(list.Items, named)
 	for _, vs := range list.Items {
 		if w.accountedFor(vs) {
 			continue
@@ -122,6 +124,7 @@ func (r *Reconciler) claimingRules(ctx context.Context, w *world) ([]string, err
 	}
 	var claims []string
 	best := -1
+	slices.SortFunc(list.Items, aged) // of two that say as much, the older one rules (D1)
 	for _, rule := range list.Items {
 		host := r.fullName(rule.Spec.GetHost(), rule.Namespace)
 		exact, wild := host == w.scope.Host, strings.HasPrefix(host, "*") && grants(host, w.scope.Host)
@@ -186,7 +189,7 @@ func (r *Reconciler) claimingHTTPRoutes(ctx context.Context, w *world) ([]string
 		list := &unstructured.UnstructuredList{}
 		list.SetGroupVersionKind(kind)
 		if err := r.Live.List(ctx, list); err != nil {
-			if meta.IsNoMatchError(err) {
+			if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) { // never there, or not any more
 				continue
 			}
 			return nil, fmt.Errorf("listing %s: %w", strings.TrimSuffix(kind.Kind, "List")+"s", err)

@@ -170,6 +170,9 @@ func (r *Reconciler) injectedAllTheSame(ctx context.Context, w *world) (bool, er
 	if w.namespace.Labels[labelInjection] == injectionDisabled {
 		return false, nil
 	}
+	if w.proxy != nil {
+		return true, nil // the pods of a version have one
+	}
 	var pods corev1.PodList
 	selector, err := metav1.LabelSelectorAsSelector(w.scope.Template.Spec.Selector)
 	if err != nil {

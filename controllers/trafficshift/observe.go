@@ -138,6 +138,8 @@ func mend(spec *v1alpha1.TrafficShiftSpec, errs field.ErrorList) {
 			spec.Drain = nil
 		case name == "deadline":
 			spec.Deadline = nil
+		case name == "gateways":
+			spec.Gateways = nil
 		case name == "hosts":
 			spec.Hosts, spec.Gateways = nil, nil // those of a VirtualService of the user's stand in their place
 		case name == "httpsRedirect":
@@ -185,7 +187,7 @@ func mendUsers(spec *v1alpha1.TrafficShiftSpec, err *field.Error) {
 		spec.ABTest.Duration = nil
 	case name == "abTest.conclude":
 		spec.ABTest.Conclude = ""
-	case name == "abTest.match":
+	case strings.HasPrefix(name, "abTest.match"):
 		spec.Strategy, spec.ABTest = "", nil
 	}
 }

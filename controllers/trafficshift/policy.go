@@ -248,11 +248,13 @@ func frozenBy(name string, names []string, until time.Time) *shift.Wait {
 	}
 }
 
-// wantsToStart reports whether the template is another version than users are on. One that is paused or was refused counts as well: this
-// very pass may be asked to go on with it.
+// wantsToStart reports whether the template is another version than users are on. One that is paused counts as well, and one that was
+// refused and is to be tried again: this very pass may be asked to go on with it.
 func (w *world) wantsToStart() bool {
 	target := w.observation.Template.Version
-	return w.scope.Template != nil && len(w.observation.Problems) == 0 && (target == "" || target != w.shift.Status.State.Stable)
+	state := w.shift.Status.State
+	refused := target != "" && target == state.Rejected && !w.retried()
+	return w.scope.Template != nil && len(w.observation.Problems) == 0 && !refused && (target == "" || target != state.Stable)
 }
 
 // queue finds whether it is the shift's turn. The cache may say that it is not; that it is, the API server alone can say, and one shift

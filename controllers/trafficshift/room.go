@@ -28,10 +28,14 @@ func (w *world) starting() bool {
 	case v1alpha1.PhaseAdopting:
 		return state.Stable == ""
 	case v1alpha1.PhaseStable, v1alpha1.PhaseFailed:
-		retried := slices.ContainsFunc(requestsOf(w.shift), func(r shift.Request) bool { return r.Action == v1alpha1.ActionRetry })
-		return version == "" || version != state.Stable && version != state.Rejected || retried
+		return version == "" || version != state.Stable && version != state.Rejected || w.retried()
 	}
 	return false
+}
+
+// retried reports whether somebody asks to try a refused version again.
+func (w *world) retried() bool {
+	return slices.ContainsFunc(requestsOf(w.shift), func(r shift.Request) bool { return r.Action == v1alpha1.ActionRetry })
 }
 
 // checkRoom asks whether the pods of another version fit beside those that run.

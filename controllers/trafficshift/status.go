@@ -94,9 +94,12 @@ func scaleOf(name string, w *world, s v1alpha1.State) (replicas int32, selector 
 	return replicas, fmt.Sprintf("%s in (%s)", v1alpha1.LabelVersion, strings.Join(labels, ","))
 }
 
+// longestMessage keeps a condition well within what the API server takes of one: a status that it refuses would stop the shift.
+const longestMessage = 4096
+
 func set(status *v1alpha1.TrafficShiftStatus, generation int64, kind string, value metav1.ConditionStatus, reason, message string) {
 	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
-		Type: kind, Status: value, ObservedGeneration: generation, Reason: reason, Message: message,
+		Type: kind, Status: value, ObservedGeneration: generation, Reason: reason, Message: clipTo(message, longestMessage),
 	})
 }
 
