@@ -28,11 +28,11 @@ func TestBadAnnotationsAreRefusedByName(t *testing.T) {
 	service(t, s, "typo")
 	users := through(t, s, "typo.example.com", 40)
 	tests := map[string]struct{ key, value, accepted string }{
-		"NotALadder":    {v1alpha1.AnnotationSteps, "a lot", "5,20,50,100"},
-		"NotADuration":  {v1alpha1.AnnotationHold, "a while", "a duration"},
-		"NotARate":      {v1alpha1.AnnotationMaxErrorRate, "150%", "1%"},
-		"UnknownKey":    {v1alpha1.Prefix + "stepz", "5,100", "steps"},
-		"LaterStrategy": {v1alpha1.AnnotationStrategy, "blue-green", "canary"},
+		"NotALadder":   {v1alpha1.AnnotationSteps, "a lot", "5,20,50,100"},
+		"NotADuration": {v1alpha1.AnnotationHold, "a while", "a duration"},
+		"NotARate":     {v1alpha1.AnnotationMaxErrorRate, "150%", "1%"},
+		"UnknownKey":   {v1alpha1.Prefix + "stepz", "5,100", "steps"},
+		"NoStrategy":   {v1alpha1.AnnotationStrategy, "rainbow", "canary"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
