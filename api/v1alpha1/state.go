@@ -82,6 +82,10 @@ type State struct {
 	// exposure is how the candidate is exposed while it has no weight.
 	// +optional
 	Exposure Exposure `json:"exposure,omitempty"`
+	// shown is a digest of what the exposure shows, the match or the share: one that is edited has to be earned anew.
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	Shown string `json:"shown,omitempty"`
 	// sessions are the cookies that keep users on versions.
 	// +optional
 	Sessions SessionState `json:"sessions,omitzero"`

@@ -2,7 +2,9 @@ package shift
 
 import (
 	"fmt"
+	"hash/fnv"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +25,19 @@ type rung struct {
 	pause  *v1alpha1.Pause
 	// replicas is how many pods the owner asks for; 0 leaves it to the weight.
 	replicas int32
+}
+
+// digest tells what the rung shows the candidate to from what another does.
+func (r rung) digest() string {
+	if r.exposure == "" || r.exposure == v1alpha1.ExposurePreview {
+		return ""
+	}
+	sum := fnv.New64a()
+	_, _ = fmt.Fprintf(sum, "%s %d", r.exposure, r.weight) // hashes never fail
+	for _, rule := range r.match {
+		_, _ = fmt.Fprintf(sum, "\n%s", rule.Raw)
+	}
+	return strconv.FormatUint(sum.Sum64(), 16)
 }
 
 // raises reports whether the rung is a weight of at least w.
@@ -219,10 +234,11 @@ func StepText(spec v1alpha1.TrafficShiftSpec, s v1alpha1.State) string {
 	return fmt.Sprintf("%d/%d", step, steps)
 }
 
-// refind takes back what shows the candidate where the ladder was edited and has no such rung any more: the candidate goes on from the
-// rung before.
+// refind takes back what shows the candidate where the ladder was edited and has no such rung any more, or one that shows it to others:
+// the candidate goes on from the rung before, and what was proven of the one does not count for the other.
 func (p *pass) refind() {
-	if p.next.Exposure == "" || p.ladder.at(p.next) >= 0 {
+	i := p.ladder.at(p.next)
+	if p.next.Exposure == "" || i >= 0 && p.ladder[i].digest() == p.next.Shown {
 		return
 	}
 	p.next.Exposure, p.next.Rung = "", max(0, p.next.Rung-1)

@@ -306,7 +306,7 @@ func (p *pass) climb(next rung) {
 		p.raise(next.weight)
 		return
 	}
-	p.next.Rung, p.next.Exposure = int32(p.ladder.next(p.next))+1, next.exposure
+	p.next.Rung, p.next.Exposure, p.next.Shown = int32(p.ladder.next(p.next))+1, next.exposure, next.digest()
 	p.enter(v1alpha1.PhaseProgressing, v1alpha1.StageStepping)
 	p.forgetRoute()
 	p.say(v1alpha1.ReasonRaising, "showing %s at %s", p.next.Candidate, p.place())

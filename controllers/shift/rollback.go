@@ -107,7 +107,7 @@ func (p *pass) end(reason, message string) {
 func (p *pass) clearCandidate() {
 	p.next.Candidate, p.next.Weight, p.next.Peak = "", 0, 0
 	p.next.StartedAt, p.next.WeightedAt, p.next.SubsetSince = nil, nil, nil
-	p.next.Rung, p.next.Exposure, p.next.Sessions.Given = 0, "", nil
+	p.next.Rung, p.next.Exposure, p.next.Shown, p.next.Sessions.Given = 0, "", "", nil
 	p.next.Checks, p.next.Approved, p.next.Awaiting, p.next.AwaitingSince, p.memory = nil, nil, nil, nil, analysis.Memory{}
 	p.next.Order = nil
 	p.next.Pods = v1alpha1.PodsState{}

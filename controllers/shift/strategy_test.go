@@ -339,6 +339,24 @@ func TestALadderEditedMidMatchFindsItsRungAgain(t *testing.T) {
 	w.run(200, w.stableIs("v2"))
 }
 
+func TestAnEditedMatchIsEarnedAnew(t *testing.T) {
+	w := adopted(t)
+	canary(match(), weight(50), weight(100))(w)
+	w.release(2)
+	w.run(100, func() bool { return w.state.VerifiedSince != nil })
+	w.spec.Steps[0].Match = []apiextensionsv1.JSON{{Raw: []byte(`{"uri":{"prefix":"/"}}`)}}
+	w.pass(-1)
+	if len(w.matched) != 0 || w.state.VerifiedSince != nil || w.state.Gate.Candidate.Requests != 0 {
+		t.Fatalf("what was proven of one group counts for another: matched %v, %s", w.matched, w.last)
+	}
+	w.run(100, func() bool { return w.matched["mesh"] == "v2" })
+	shown := w.now
+	w.run(200, w.atWeight(500))
+	if held := w.now.Sub(shown); held < w.spec.Hold.Duration {
+		t.Errorf("the new group was held for %s; want %s", held, w.spec.Hold.Duration)
+	}
+}
+
 func TestCookiesFollowTheWeights(t *testing.T) {
 	w := adopted(t)
 	sticky(w)
