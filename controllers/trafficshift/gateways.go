@@ -45,7 +45,7 @@ func (r *Reconciler) gateways(ctx context.Context, w *world) (gateways, error) {
 // that no pod runs (G1).
 func (r *Reconciler) checkGateways(ctx context.Context, w *world) ([]shift.Problem, error) {
 	all, err := r.gateways(ctx, w)
-	if err != nil || len(all) == 0 {
+	if err != nil || all == nil {
 		return nil, err
 	}
 	names := plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways)
