@@ -15,10 +15,10 @@ import (
 )
 
 // README: "`auto` raises as fast as the evidence allows", and of max-failed-requests "the budget that `auto` spends". Nobody says which
-// weights; under much traffic and a small budget the first of them are finer than a percent, and Istio finds nothing wrong with them.
+// weights; under much traffic and a small budget the first of them are finer than a percent, and Istio finds nothing wrong with them. Not
+// parallel: how much traffic there is, and with it the first weight, must not hang on what other tests do.
 func TestAutoChoosesTheWeights(t *testing.T) {
 	s := stage(t)
-	t.Parallel()
 	const name, rate, budget = "paced", 250, 2
 	deploy(t, s, name, "steps=auto", "hold=2s", "max-increase=", "max-failed-requests=2")
 	users := within(t, s, name, "http://paced.shop.svc.cluster.local/", rate) // how much traffic there is must be known before the first weight
