@@ -37,10 +37,14 @@ func (w Writer) Adjust(ctx context.Context, desired, live *unstructured.Unstruct
 
 // Forget takes our field manager's entries off an object that somebody else owns; the object itself does not change.
 func (w Writer) Forget(ctx context.Context, live *unstructured.Unstructured) (bool, error) {
+	return w.forget(ctx, live, string(w.Manager))
+}
+
+func (w Writer) forget(ctx context.Context, live *unstructured.Unstructured, manager string) (bool, error) {
 	entries, _, _ := unstructured.NestedSlice(live.Object, "metadata", "managedFields")
 	kept := slices.DeleteFunc(slices.Clone(entries), func(e any) bool {
 		entry, _ := e.(map[string]any)
-		return entry["manager"] == string(w.Manager)
+		return entry["manager"] == manager
 	})
 	if len(kept) == len(entries) {
 		return false, nil

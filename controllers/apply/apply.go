@@ -3,11 +3,9 @@ package apply
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -78,14 +76,7 @@ func (w Writer) strip(ctx context.Context, desired client.Object, applied *unstr
 	if err != nil || within(applied.Object["spec"], want.Object["spec"]) {
 		return err
 	}
-	patch, err := json.Marshal([]map[string]any{
-		{"op": "test", "path": "/metadata/resourceVersion", "value": applied.GetResourceVersion()},
-		{"op": "replace", "path": "/spec", "value": want.Object["spec"]},
-	})
-	if err != nil {
-		return err
-	}
-	return w.Client.Patch(ctx, applied, client.RawPatch(types.JSONPatchType, patch), w.Manager)
+	return w.patchJSON(ctx, applied, []operation{{"replace", "/spec", want.Object["spec"]}})
 }
 
 // create applies an object that is not there yet. The cluster is asked past the cache first; an object that appears in between is
@@ -150,17 +141,8 @@ func (w Writer) PutBack(ctx context.Context, fields *unstructured.Unstructured, 
 	if err := w.Client.Patch(ctx, want, patch, manager); err != nil {
 		return false, fmt.Errorf("putting the template of %s %s/%s back: %w", fields.GetKind(), fields.GetNamespace(), fields.GetName(), err)
 	}
-	return true, w.forget(ctx, want, string(manager))
-}
-
-// forget gives up the fields of a manager that is not an applier's, and leaves their values standing.
-func (w Writer) forget(ctx context.Context, u *unstructured.Unstructured, manager string) error {
-	was := u.DeepCopy()
-	u.SetManagedFields(slices.DeleteFunc(u.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool { return e.Manager == manager }))
-	if err := w.Client.Patch(ctx, u, client.MergeFromWithOptions(was, client.MergeFromWithOptimisticLock{}), w.Manager); err != nil {
-		return fmt.Errorf("giving up the fields of %s %s/%s: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)
-	}
-	return nil
+	_, err = w.forget(ctx, want, string(manager))
+	return true, err
 }
 
 // HandOver gives up every field of ours on an object and leaves the values of fields standing. A field whose last applier lets go
