@@ -243,9 +243,7 @@ func (a Attached) Table(host string) shift.Table {
 		case !t.Exists:
 			t.Routes, t.Exists, t.Bare = read, true, false
 		default:
-			for j := range t.Routes {
-				t.Routes[j].Weight = min(t.Routes[j].Weight, weightOf(read, t.Routes[j].Version))
-			}
+			Lower(t.Routes, read)
 		}
 	}
 	for _, version := range a.strays(host) {
@@ -284,37 +282,18 @@ func (a Attached) eachStray(host string, visit func(destination map[string]any))
 
 // weights reads one route in thousandths; nothing where it names no version.
 func (a Attached) weights(i int) []shift.Route {
-	sum, all := int64(0), a.destinations(i)
 	if a.Untouched {
 		return nil
 	}
-	for j := range all {
-		if shift.Number(subsetOf(a.destination(i, j))) == 0 {
+	var read []Weighted
+	for j := range a.destinations(i) {
+		d := a.destination(i, j)
+		if shift.Number(subsetOf(d)) == 0 {
 			return nil
 		}
-		sum += weightIn(a.destination(i, j))
+		read = append(read, Weighted{subsetOf(d), weightIn(d)})
 	}
-	routes := make([]shift.Route, 0, len(all))
-	for j := range all {
-		r := shift.Route{Version: subsetOf(a.destination(i, j)), Weight: v1alpha1.Whole}
-		if len(all) > 1 {
-			r.Weight = 0
-			if sum > 0 {
-				r.Weight = v1alpha1.Permille(int64(v1alpha1.Whole) * weightIn(a.destination(i, j)) / sum)
-			}
-		}
-		routes = append(routes, r)
-	}
-	return routes
-}
-
-func weightOf(routes []shift.Route, version string) v1alpha1.Permille {
-	for _, r := range routes {
-		if r.Version == version {
-			return r.Weight
-		}
-	}
-	return 0
+	return RoutesOf(read)
 }
 
 // chosen are the routes that are to be written: the named ones, or those with a destination of the host.

@@ -34,8 +34,7 @@ func (w *world) tablesRead() []shift.Table {
 	return tables
 }
 
-// routesOf reads a VirtualService's destinations in thousandths. Where its ports disagree, which no write of ours leaves behind, a
-// version has the least that any port gives it, so that the disagreement is seen.
+// routesOf reads a VirtualService's destinations in thousandths, over all of its ports.
 func routesOf(vs *networkingv1.VirtualService) (routes []shift.Route, bare bool) {
 	for i, http := range weightedIn(vs) {
 		read := destinationsOf(http)
@@ -43,9 +42,7 @@ func routesOf(vs *networkingv1.VirtualService) (routes []shift.Route, bare bool)
 			routes = read
 			continue
 		}
-		for j := range routes {
-			routes[j].Weight = min(routes[j].Weight, weightIn(read, routes[j].Version))
-		}
+		plan.Lower(routes, read)
 	}
 	bare = len(routes) == 1 && routes[0].Version == ""
 	if bare {
@@ -132,33 +129,13 @@ func mirroredIn(vs *networkingv1.VirtualService) shift.Route {
 	return mirrored
 }
 
-// destinationsOf reads one route. Istio divides weights by their sum (W1), and gives a single destination everything (W2).
+// destinationsOf reads one route.
 func destinationsOf(http *istio.HTTPRoute) []shift.Route {
-	sum := int64(0)
+	read := make([]plan.Weighted, 0, len(http.GetRoute()))
 	for _, d := range http.GetRoute() {
-		sum += int64(d.GetWeight())
+		read = append(read, plan.Weighted{Version: d.GetDestination().GetSubset(), Weight: int64(d.GetWeight())})
 	}
-	routes := make([]shift.Route, 0, len(http.GetRoute()))
-	for _, d := range http.GetRoute() {
-		r := shift.Route{Version: d.GetDestination().GetSubset(), Weight: v1alpha1.Whole}
-		if len(http.GetRoute()) > 1 {
-			r.Weight = 0
-			if sum > 0 {
-				r.Weight = v1alpha1.Permille(int64(v1alpha1.Whole) * int64(d.GetWeight()) / sum)
-			}
-		}
-		routes = append(routes, r)
-	}
-	return routes
-}
-
-func weightIn(routes []shift.Route, version string) v1alpha1.Permille {
-	for _, r := range routes {
-		if r.Version == version {
-			return r.Weight
-		}
-	}
-	return 0
+	return plan.RoutesOf(read)
 }
 
 // subsetsRead reads the versions that the DestinationRule names with our labels.
