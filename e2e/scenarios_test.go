@@ -152,7 +152,7 @@ func lossless(t *testing.T, sources ...*load.Source) {
 			}
 		}
 		if r.Failed > 0 {
-			t.Errorf("%d of %d requests failed", r.Failed, r.Total)
+			t.Errorf("%d of %d requests failed; %v", r.Failed, r.Total, r.ByVersion)
 		}
 	}
 }

@@ -20,6 +20,11 @@ func Previewed(spec v1alpha1.TrafficShiftSpec) bool {
 	return spec.Preview != nil || spec.Strategy == v1alpha1.StrategyBlueGreen
 }
 
+// Addresses reports whether versions are to have Services of their own.
+func (s Scope) Addresses() bool {
+	return Previewed(s.Shift.Spec) && len(HTTPPorts(s.Service)) > 0 && len(s.Service.Spec.Selector) > 0
+}
+
 // previews are the addresses of the live versions, for whoever wants to see one of them: a Service for each version that has a subset,
 // and where it is asked for a host. They go with the subset, which no route names by then. They are written last: nothing that users
 // need waits for them.
@@ -28,7 +33,7 @@ func (s Scope) previews(d shift.Desired) []Step {
 		return nil
 	}
 	var wanted []string
-	if Previewed(s.Shift.Spec) && d.Mesh && len(HTTPPorts(s.Service)) > 0 && len(s.Service.Spec.Selector) > 0 {
+	if d.Mesh && s.Addresses() {
 		wanted = d.Subsets
 	}
 	var steps []Step
@@ -38,6 +43,7 @@ func (s Scope) previews(d shift.Desired) []Step {
 	switch shown := s.Entry.Preview != "" && slices.Contains(wanted, d.Preview); {
 	case shown:
 		steps = append(steps, Step{Apply, s.MakePreviewVirtualService(d.Preview)})
+	case s.Entry.Preview != "" && len(wanted) > 0 && d.Preview == "": // stays as it is
 	case s.Shown:
 		steps = append(steps, Step{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(PreviewName(s.Template.Name))}})
 	}

@@ -57,7 +57,8 @@ type Desired struct {
 	Mirror *Route
 	// Sessions are the cookies that keep users on versions; nil where nobody is kept, and cookies left over are taken away.
 	Sessions *Sessions
-	// Preview is the version that is shown to whoever asks for the preview: the candidate, as soon as it may be, or else stable.
+	// Preview is the version that is shown to whoever asks for the preview: the candidate, once its address leads there, or else stable;
+	// empty leaves the preview as it is.
 	Preview string
 	// Bare routes the service without subsets: it is being handed back.
 	Bare bool

@@ -46,12 +46,17 @@ func (p *pass) sessions() *Sessions {
 	return &Sessions{Stable: p.next.Stable, Candidate: p.next.Candidate, Epoch: s.Epoch, Given: s.Given}
 }
 
-// preview is the version that a preview shows. Its subset was read back, so its Service, which was made with it, is there as well.
+// preview is the version that a preview shows: the candidate as soon as its address leads somewhere, or else stable; nobody, which leaves
+// the preview as it is, while that one's does not.
 func (p *pass) preview() string {
-	if c := p.next.Candidate; p.next.Phase == v1alpha1.PhaseProgressing && p.exposed() && p.subsetted(c) {
+	c, stable := p.next.Candidate, p.next.Stable
+	switch {
+	case p.next.Phase == v1alpha1.PhaseProgressing && p.exposed() && p.subsetted(c) && p.settled(p.next.SubsetSince) && !p.obs.version(c).Unaddressed:
 		return c
+	case p.next.Phase == v1alpha1.PhaseAdopting && p.next.RoutedSince == nil && !p.settled(p.next.SubsetSince), p.obs.version(stable).Unaddressed:
+		return ""
 	}
-	return p.next.Stable
+	return stable
 }
 
 // noteSessions keeps the weights that cookies were given at. A weight that was lowered, by whomever, begins a new epoch; so does the first

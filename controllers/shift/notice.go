@@ -21,6 +21,8 @@ func (p *pass) notice() {
 	}
 }
 
+// noticeSubset notes when the subset was read back, and with it the version's own Service where it is to have one: both must reach the
+// proxies before anything leads there.
 func (p *pass) noticeSubset() {
 	version := p.next.Candidate
 	switch p.next.Stage {
@@ -30,7 +32,7 @@ func (p *pass) noticeSubset() {
 	default:
 		return
 	}
-	if p.next.SubsetSince == nil && slices.Contains(p.obs.Subsets, version) {
+	if p.next.SubsetSince == nil && slices.Contains(p.obs.Subsets, version) && !p.obs.version(version).Unaddressed {
 		p.next.SubsetSince = p.stamp()
 	}
 }

@@ -90,6 +90,8 @@ type Version struct {
 	Verdict          string
 	// RestartedAt is when its pods were last replaced, as its Deployment says.
 	RestartedAt string
+	// Unaddressed is whether the Service of its own, which it is to have while it has a subset, is not there.
+	Unaddressed bool
 	// Exists is whether its Deployment does; Replicas, Ready and Available are that Deployment's. Its template never changes, so its
 	// counts speak of this version even while it is being scaled.
 	Exists                     bool

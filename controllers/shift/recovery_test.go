@@ -32,7 +32,7 @@ func TestADeploymentCreatedAgainUnderItsNameStartsOver(t *testing.T) {
 	clear(w.versions)
 	clear(w.proven)
 	clear(w.tables)
-	w.subsets, w.rule, w.held = nil, false, false
+	w.subsets, w.rule, w.held, w.preview = nil, false, false, ""
 	w.uid, w.templateRun = "second", deployment{replicas: 3, template: 1}
 	w.after = func() {
 		stable := w.versions[w.state.Stable]

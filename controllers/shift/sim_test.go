@@ -41,6 +41,8 @@ type world struct {
 	sessions    *shift.Sessions        // as written last
 	subsets     []string
 	rule        bool
+	addressed   map[string]time.Time // since when a version has had a Service of its own, which goes with its subset
+	preview     string               // the version that the preview shows
 
 	evidence  bool
 	errorRate map[int]float64 // by template
@@ -115,7 +117,7 @@ func newWorld(t failer) *world {
 	w := &world{
 		t: t, now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), template: 1, generation: 1,
 		templateRun: deployment{replicas: 3, ready: 3, template: 1}, uid: "first",
-		records: map[string]int{}, proven: map[string]bool{}, verdicts: map[string]string{}, restarts: map[string]string{}, versions: map[string]*deployment{},
+		records: map[string]int{}, proven: map[string]bool{}, verdicts: map[string]string{}, restarts: map[string]string{}, versions: map[string]*deployment{}, addressed: map[string]time.Time{},
 		tables: map[string][]shift.Route{}, bare: map[string]bool{}, matched: map[string]string{}, mirrored: map[string]shift.Route{}, group: 200,
 		evidence: true, errorRate: map[int]float64{}, rps: 100, broken: map[int]bool{}, historyLimit: 10,
 		noHost:   func(v1alpha1.Permille) float64 { return 0 },
@@ -158,6 +160,8 @@ func (w *world) observe() shift.Observation {
 		if d, ok := w.versions[name]; ok {
 			v.Exists, v.Replicas, v.Ready, v.Available, v.Restarts = true, d.replicas, d.ready, d.ready, d.restarts
 		}
+		_, addressed := w.addressed[name]
+		v.Unaddressed = !addressed
 		o.Versions = append(o.Versions, v)
 	}
 	o.NextVersion = fmt.Sprintf("v%d", highest+1)
@@ -303,9 +307,11 @@ func (w *world) writes(d shift.Desired) []func() {
 	}
 	switch {
 	case d.Unroute:
-		add(func() { w.subsets, w.rule = nil, false })
+		add(func() { w.subsets, w.rule, w.preview = nil, false, "" })
 	case d.Mesh && len(d.Subsets) > 0:
 		add(func() { w.subsets, w.rule = slices.Clone(d.Subsets), true })
+		add(func() { w.address(d.Subsets) })
+		add(func() { w.show(d.Preview) })
 	}
 	if r := d.Restart; r != nil {
 		add(func() { w.restarts[r.Version] = r.At })
@@ -380,6 +386,28 @@ func (w *world) scale(s shift.Scale) {
 	}
 	d.replicas = s.Replicas
 	d.ready = min(d.ready, d.replicas)
+}
+
+// address gives versions a Service each.
+func (w *world) address(versions []string) {
+	maps.DeleteFunc(w.addressed, func(v string, _ time.Time) bool { return !slices.Contains(versions, v) })
+	for _, v := range versions {
+		if _, ok := w.addressed[v]; !ok {
+			w.addressed[v] = w.now
+		}
+	}
+}
+
+// show leads the preview to a version: never to an address whose pods the mesh may not have found yet.
+func (w *world) show(version string) {
+	w.t.Helper()
+	if version == "" || version == w.preview {
+		return
+	}
+	if since, ok := w.addressed[version]; !ok || w.now.Before(since.Add(timing.Settle)) {
+		w.t.Fatalf("the preview goes to %s, whose Service is there since %v; now it is %v\n%s", version, since, w.now, w.transcript.String())
+	}
+	w.preview = version
 }
 
 // tick lets a second go by: pods become ready one after the other.

@@ -7,12 +7,17 @@ import (
 	"github.com/sluice-dev/sluice/controllers/plan"
 )
 
-// readPreviews says which versions have an address of their own.
+// readPreviews says which versions have an address of their own, and which have yet to get one.
 func (w *world) readPreviews() {
 	for _, version := range slices.Sorted(maps.Keys(w.previews)) {
 		if w.ours(w.previews[version]) {
 			w.scope.Previews = append(w.scope.Previews, version)
 		}
+	}
+	wanted := w.scope.Service != nil && w.scope.Addresses()
+	for i := range w.observation.Versions {
+		v := &w.observation.Versions[i]
+		v.Unaddressed = wanted && !slices.Contains(w.scope.Previews, v.Name)
 	}
 	vs, ok := w.tables[plan.PreviewName(w.shift.Name)]
 	w.scope.Shown = ok && w.ours(vs)

@@ -72,6 +72,8 @@ type Failure struct {
 	// Status is 0 where there was no whole answer, and Err says why.
 	Status int
 	Err    string
+	// Said is how the answer begins: a proxy says in it what it could not do.
+	Said string
 }
 
 // Phase is what began between two marks.
@@ -102,6 +104,7 @@ type outcome struct {
 	version      string
 	status       int
 	err          error
+	said         string
 }
 
 // bad is what a client calls a failure.
@@ -154,7 +157,7 @@ func (j *journal) addFailure(o outcome) {
 		j.report.FailuresDropped++
 		return
 	}
-	f := Failure{Began: o.began, Ended: o.ended, Version: o.version, Status: o.status}
+	f := Failure{Began: o.began, Ended: o.ended, Version: o.version, Status: o.status, Said: o.said}
 	if o.err != nil {
 		f.Err = o.err.Error()
 	}

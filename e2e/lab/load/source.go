@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -160,8 +161,8 @@ func (s *Source) send(ctx context.Context, n int) {
 	began := time.Now()
 	limited, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	entry := outcome{began: began}
-	entry.version, entry.status, entry.err = s.ask(limited, n)
+	entry := s.ask(limited, n)
+	entry.began = began
 	if ctx.Err() != nil {
 		return // the source was cut off, which says nothing about the answer
 	}
@@ -169,10 +170,13 @@ func (s *Source) send(ctx context.Context, n int) {
 	s.log.add(entry)
 }
 
-func (s *Source) ask(ctx context.Context, n int) (version string, status int, err error) {
+// mostSaid is how much of a bad answer is kept, in bytes.
+const mostSaid = 200
+
+func (s *Source) ask(ctx context.Context, n int) outcome {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.cfg.URL, nil)
 	if err != nil {
-		return "", 0, err
+		return outcome{err: err}
 	}
 	if s.cfg.Host != "" {
 		req.Host = s.cfg.Host
@@ -182,15 +186,23 @@ func (s *Source) ask(ctx context.Context, n int) (version string, status int, er
 	}
 	resp, err := s.transport.RoundTrip(req)
 	if err != nil {
-		return "", 0, err
+		return outcome{err: err}
 	}
 	defer func() { _ = resp.Body.Close() }() // its end was read or its error is returned
 	if s.cfg.Observe != nil {
 		s.cfg.Observe(n, resp)
 	}
-	version = resp.Header.Get(VersionHeader)
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		return version, 0, fmt.Errorf("read the answer (status %d): %w", resp.StatusCode, err)
+	o := outcome{version: resp.Header.Get(VersionHeader), status: resp.StatusCode}
+	said := &strings.Builder{}
+	if bad(o.status) {
+		_, err = io.CopyN(said, resp.Body, mostSaid)
 	}
-	return version, resp.StatusCode, nil
+	if err == nil {
+		_, err = io.Copy(io.Discard, resp.Body)
+	}
+	o.said = said.String()
+	if err != nil && !errors.Is(err, io.EOF) {
+		o.status, o.err = 0, fmt.Errorf("read the answer (status %d): %w", o.status, err)
+	}
+	return o
 }

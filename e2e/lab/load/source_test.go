@@ -84,8 +84,8 @@ func TestSteady(t *testing.T) {
 		if got := r.Share("v2"); math.Abs(got-0.1) > 1e-9 {
 			t.Errorf("share of v2: got %v, want 0.1", got)
 		}
-		if len(r.Failures) != 5 || r.Failures[0].Version != "v2" || r.Failures[0].Status != 500 {
-			t.Errorf("failures: got %v, want five 500s of v2", r.Failures)
+		if len(r.Failures) != 5 || r.Failures[0].Version != "v2" || r.Failures[0].Status != 500 || r.Failures[0].Said != "body" {
+			t.Errorf("failures: got %v, want five 500s of v2 with their bodies", r.Failures)
 		}
 		first, ok := s.FirstBad("v2")
 		if wanted := r.Started.Add(901 * time.Millisecond); !ok || !first.Equal(wanted) {
