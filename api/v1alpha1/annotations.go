@@ -18,6 +18,7 @@ const (
 	AnnotationHosts        = Prefix + "hosts"
 	AnnotationGateway      = Prefix + "gateway"
 	AnnotationService      = Prefix + "service"
+	AnnotationRouting      = Prefix + "routing"
 	AnnotationReplicas     = Prefix + "replicas"
 	AnnotationCapacity     = Prefix + "capacity"
 	AnnotationAutoscaler   = Prefix + "autoscaler"
@@ -101,6 +102,10 @@ const (
 	AnnotationConfig = Prefix + "config"
 	// AnnotationChangeCause is kubectl's own key for why a template changed.
 	AnnotationChangeCause = "kubernetes.io/change-cause"
+
+	// AnnotationRoutedService, on the Service of one version that routes of the Gateway API send requests to, names the Service whose
+	// requests they are.
+	AnnotationRoutedService = Prefix + "routed-service"
 
 	// LabelShift carries the TrafficShift's name on everything made for it.
 	LabelShift = Prefix + "shift"

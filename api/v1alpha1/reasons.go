@@ -136,4 +136,8 @@ const (
 	ReasonPolicyNotFound            = "PolicyNotFound"
 	ReasonPolicyNotGranted          = "PolicyNotGranted"
 	ReasonPolicyInvalid             = "PolicyInvalid"
+	ReasonRoutingUnsupported        = "RoutingUnsupported"
+	ReasonRoutingFixed              = "RoutingFixed"
+	ReasonGatewayAPIMissing         = "GatewayAPIMissing"
+	ReasonRouteNotAccepted          = "RouteNotAccepted"
 )

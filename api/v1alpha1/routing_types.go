@@ -6,7 +6,13 @@ import apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.virtualService) && has(self.delegate) && self.delegate)",message="virtualService attaches to routes that stand already, delegate makes some for a root of yours: choose one"
 // +kubebuilder:validation:XValidation:rule="!(has(self.virtualService) && has(self.http))",message="the routes are those of your own virtualService: write timeout, retries and the like there, and leave out http"
+// +kubebuilder:validation:XValidation:rule="!has(self.api) || self.api != 'gateway' || !(has(self.virtualService) || has(self.http) || (has(self.delegate) && self.delegate))",message="virtualService, delegate and http are for VirtualServices: with api gateway there are none; leave them out, or choose api: istio"
 type Routing struct {
+	// api is what the routes are written in: istio (a VirtualService and a DestinationRule) or gateway (HTTPRoutes and GRPCRoutes of the
+	// Gateway API, and a Service for each version). Where it is not given, a service behind a waypoint of an ambient mesh has gateway,
+	// and every other one istio. It is chosen when the service is taken over, and stays.
+	// +optional
+	API RoutingAPI `json:"api,omitempty"`
 	// virtualService is a VirtualService of yours: Sluice writes the weights of its routes and nothing else of it.
 	// +optional
 	VirtualService *AttachedVirtualService `json:"virtualService,omitempty"`
@@ -36,3 +42,16 @@ type AttachedVirtualService struct {
 	// +optional
 	Routes []string `json:"routes,omitempty"`
 }
+
+// RoutingAPI is what routes are written in.
+//
+// +kubebuilder:validation:Enum=istio;gateway
+type RoutingAPI string
+
+// The APIs.
+const (
+	// RoutingIstio is Istio's own: VirtualService and DestinationRule.
+	RoutingIstio RoutingAPI = "istio"
+	// RoutingGateway is the Gateway API: HTTPRoute and GRPCRoute, with a Service for each version.
+	RoutingGateway RoutingAPI = "gateway"
+)

@@ -41,6 +41,7 @@ func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 	if s.Routing != nil {
 		errs = append(errs, s.validateRouting(path)...)
 	}
+	errs = append(errs, s.validateRoutingAPI(path)...)
 	if s.MaxLatency != nil {
 		errs = append(errs, s.MaxLatency.validate(path.Child("maxLatency"))...)
 	}

@@ -4,17 +4,19 @@ import (
 	"fmt"
 	"reflect"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"google.golang.org/protobuf/proto"
 )
 
 // Same reports whether live already says what desired says, so that the same input twice writes nothing. Fields that desired has no
-// opinion on do not matter, but for Istio's specs: those are ours as a whole, so anything more in them is drift. They are messages:
+// opinion on do not matter, but for the specs of routes: those are ours as a whole, so anything more in them is drift. Istio's are messages:
 // proto.Equal compares them, and reflection would panic.
 func Same(desired, live client.Object) (bool, error) {
 	if equal, ok := sameSpec(desired, live); ok && !equal {
@@ -46,6 +48,12 @@ func sameSpec(desired, live client.Object) (equal, ok bool) {
 	case *networkingv1.Gateway:
 		l, is := live.(*networkingv1.Gateway)
 		return is && proto.Equal(&d.Spec, &l.Spec), true
+	case *gatewayv1.HTTPRoute:
+		l, is := live.(*gatewayv1.HTTPRoute)
+		return is && equality.Semantic.DeepEqual(d.Spec, l.Spec), true
+	case *gatewayv1.GRPCRoute:
+		l, is := live.(*gatewayv1.GRPCRoute)
+		return is && equality.Semantic.DeepEqual(d.Spec, l.Spec), true
 	}
 	return false, false
 }

@@ -41,6 +41,7 @@ type scenario struct {
 	Shown           bool
 	Restarted       map[string]string
 	Autoscaler      *autoscalingv2.HorizontalPodAutoscaler
+	Versions        []string // that have a Service for routes of the Gateway API
 	Desired         shift.Desired
 	Delegate        bool
 	RuleBeside      bool
@@ -114,7 +115,7 @@ func (s scenario) scope(t *testing.T) plan.Scope {
 	scope := plan.Scope{
 		Shift:    &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Name: s.Deployment.Name, Namespace: s.Deployment.Namespace}, Spec: spec},
 		Template: &s.Deployment, Service: &s.Service, Host: s.Host, Policy: s.Policy, GatewaySelector: s.GatewaySelector,
-		Autoscaler: s.Autoscaler, Restarted: s.Restarted, Records: map[string]*appsv1.ControllerRevision{}, Previews: s.Previews, Shown: s.Shown,
+		Autoscaler: s.Autoscaler, Restarted: s.Restarted, Records: map[string]*appsv1.ControllerRevision{}, Previews: s.Previews, Shown: s.Shown, Versions: s.Versions,
 		Entry: plan.Entry{Hosts: spec.Hosts, Gateways: plan.QualifiedGateways(s.Deployment.Namespace, spec.Gateways)},
 	}
 	if spec.Preview != nil {
@@ -139,6 +140,7 @@ func (s scenario) scope(t *testing.T) plan.Scope {
 	}
 	if spec.Routing != nil {
 		var errs field.ErrorList
+		scope.API = spec.Routing.API
 		if scope.HTTP, errs = plan.HTTPFields(spec.Routing.HTTP, field.NewPath("http")); len(errs) > 0 {
 			t.Fatal(errs)
 		}

@@ -113,6 +113,11 @@ type Scope struct {
 	Configured string
 	// GatewaySelector are the labels of the pods that a Gateway of ours is for.
 	GatewaySelector map[string]string
+	// API is what the routes are written in; empty is Istio's own.
+	API v1alpha1.RoutingAPI
+	// Routes are the routes of the Gateway API that are ours as read in this pass, Versions those that have a Service for such routes.
+	Routes   []Object
+	Versions []string
 }
 
 // Entry is how clients outside the mesh reach a service.
@@ -135,16 +140,17 @@ func For(s Scope, d shift.Desired) (Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	mesh := s.routing()
 	groups := []Group{
-		{"routes", s.routes(d)},
+		{"routes", mesh.routes(d)},
 		{"records", s.records(d)},
-		{"service", s.entry(d)},
+		{"service", mesh.entry(d)},
 		{"deployments", deployments},
-		{"subsets", s.subsets(d)},
+		{"subsets", mesh.subsets(d)},
 		{"undo", undo},
 		{"template", s.template(d)},
 		{"history", s.prune(d)},
-		{"previews", s.previews(d)},
+		{"previews", mesh.previews(d)},
 		{"release", s.release(d)},
 		{"autoscaler", s.autoscaler(d)},
 	}

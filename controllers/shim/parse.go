@@ -120,6 +120,14 @@ func parseReporter(s string) (any, error) {
 	return nil, errors.New("no such reporter")
 }
 
+func parseRouting(s string) (any, error) {
+	switch sluice.RoutingAPI(s) {
+	case sluice.RoutingIstio, sluice.RoutingGateway:
+		return s, nil
+	}
+	return nil, errors.New("no such API for routes")
+}
+
 func parsePrometheus(s string) (any, error) {
 	if bad := validation.IsDNS1123Label(s); bad != nil {
 		return nil, errors.New("not the name of a connection")

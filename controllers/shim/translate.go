@@ -29,6 +29,7 @@
 //	    sluice.dev/hosts: a.example.com, b.example.com   hosts: [a.example.com, b.example.com]
 //	    sluice.dev/gateway: infra/public                 gateways: [infra/public]
 //	    sluice.dev/service: micro-api                    service: micro-api
+//	    sluice.dev/routing: gateway                      routing: {api: gateway}
 //	    sluice.dev/replicas: "3"                         replicas: 3   # at creation only, see wish.go
 //	    sluice.dev/capacity: proportional                capacity: proportional
 //	    sluice.dev/autoscaler: follow                    autoscaler: follow
@@ -94,6 +95,7 @@ var table = []entry{
 	{sluice.AnnotationHosts, "hosts", parseHosts, `host names separated by commas, such as "shop.example.com,*.shop.example.com"`},
 	{sluice.AnnotationGateway, "gateways", parseGateways, `Gateways as name or namespace/name, separated by commas`},
 	{sluice.AnnotationService, "service", parseService, `the name of a Service in the Deployment's namespace`},
+	{sluice.AnnotationRouting, "routing.api", parseRouting, `istio or gateway`},
 	{sluice.AnnotationReplicas, "replicas", parseCount(0, 1_000_000), `a whole number from 0 to 1000000`},
 	{sluice.AnnotationCapacity, "capacity", parseCapacity, `full or proportional`},
 	{sluice.AnnotationAutoscaler, "autoscaler", parseAutoscaler, `refuse or follow`},

@@ -129,13 +129,13 @@ var checklist = map[string]struct {
 	"AmbientWithoutWaypoint": {prepare: func(c *cluster) { c.labelNamespace(labelInjection, "", labelDataplane, dataplaneAmbient) },
 		reason: v1alpha1.ReasonAmbientWithoutWaypoint, says: []string{"NS/micro-api", "istioctl waypoint apply -n NS", "istio.io/use-waypoint"}},
 	"AmbientWithWaypoint": {prepare: func(c *cluster) {
-		c.labelNamespace(labelInjection, "", labelDataplane, dataplaneAmbient, labelUseWaypoint, "waypoint")
+		c.labelNamespace(labelInjection, "", labelDataplane, dataplaneAmbient, plan.LabelUseWaypoint, "waypoint")
 	}},
 	"AmbientServiceWithoutWaypoint": {service: change("kind: Service\nmetadata: {name: micro-api}", "kind: Service\nmetadata: {name: micro-api, labels: {istio.io/use-waypoint: none}}"), prepare: func(c *cluster) {
-		c.labelNamespace(labelInjection, "", labelDataplane, dataplaneAmbient, labelUseWaypoint, "waypoint")
+		c.labelNamespace(labelInjection, "", labelDataplane, dataplaneAmbient, plan.LabelUseWaypoint, "waypoint")
 	}, reason: v1alpha1.ReasonAmbientWithoutWaypoint, says: []string{"Service NS/micro-api or its Namespace"}},
 	"PodsOutOfAmbient": {service: change(podLabels, "labels: {app: micro-api, istio.io/dataplane-mode: none}"), prepare: func(c *cluster) {
-		c.labelNamespace(labelInjection, "", labelDataplane, dataplaneAmbient, labelUseWaypoint, "waypoint")
+		c.labelNamespace(labelInjection, "", labelDataplane, dataplaneAmbient, plan.LabelUseWaypoint, "waypoint")
 	}, reason: v1alpha1.ReasonNamespaceNotInMesh, says: []string{"Namespace NS"}},
 
 	"GatewayNotFound": {shift: inShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {

@@ -49,6 +49,9 @@ func (r *Reconciler) claimingVirtualServices(ctx context.Context, w *world) ([]s
 	if len(w.spec.Gateways) == 0 {
 		gateways = []string{w.shift.Namespace + "/" + w.shift.Name}
 	}
+	if w.gatewayAPIRoutes() {
+		gateways = nil // of another kind, which no VirtualService is bound to
+	}
 	all, err := r.gateways(ctx, w)
 	if err != nil {
 		return nil, err
@@ -84,7 +87,7 @@ func (w *world) accountedFor(vs *networkingv1.VirtualService) bool {
 	switch {
 	case w.ours(vs), a != nil && here && vs.Name == a.Name, w.scope.Delegate && plan.DelegatesTo(vs, w.shift.Namespace, w.shift.Name):
 		return true
-	case a != nil:
+	case a != nil, w.gatewayAPIRoutes(): // whose objects have other names
 		return false
 	}
 	return here && (vs.Name == w.shift.Name || vs.Name == plan.HostsName(w.shift.Name) && len(w.spec.Hosts) > 0 ||
@@ -134,8 +137,8 @@ func (r *Reconciler) claimingRules(ctx context.Context, w *world) ([]string, err
 		hidesThere := !here && !root && lookedUpAtHome(rule)
 		hidesFromGateways := root && (chosen || privateTo(rule)) // they often live there
 		switch {
-		case w.ours(rule) || !exact && !wild || here && w.rule != nil && rule.Name == w.rule.Name:
-		case exact && here:
+		case w.ours(rule) || !exact && !wild || here && w.rule != nil && rule.Name == w.rule.Name && !w.gatewayAPIRoutes():
+		case exact && here && !w.gatewayAPIRoutes():
 			w.merged = append(w.merged, rule)
 			if why := plan.Mergeable(rule, w.spec.TrafficPolicy != nil); why != "" {
 				claims = append(claims, fmt.Sprintf("DestinationRule %s/%s: %s", rule.Namespace, rule.Name, why))

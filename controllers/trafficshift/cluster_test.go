@@ -47,6 +47,7 @@ type cluster struct {
 	hooks  *hooks
 	writes []string     // every write of the reconciler's, in order
 	broken map[int]bool // versions by number whose pods do not become ready
+	unseen string       // a Service whose endpoints nobody has found yet
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -65,7 +66,7 @@ func newCluster(t *testing.T) *cluster {
 			Timing:        shift.Timing{Settle: 2 * time.Second, Drain: 5 * time.Second, Scrape: time.Second},
 			ClusterDomain: "cluster.local", RootNamespace: "istio-system", GatewaySelector: map[string]string{"istio": "ingressgateway", "of": ns},
 		},
-		Now: func() time.Time { return c.clock },
+		Now: func() time.Time { return c.clock }, GatewayAPI: true,
 	}
 	c.pod("istio-ingressgateway", c.Config.GatewaySelector, "istio-proxy")
 	return c
@@ -286,6 +287,7 @@ func (c *cluster) kubelet() {
 			c.Fatal(err)
 		}
 	}
+	c.publishEndpoints()
 }
 
 // weights are what a VirtualService gives each version.
@@ -293,7 +295,7 @@ func (c *cluster) weights(name string) map[string]int32 {
 	c.Helper()
 	vs := &networkingv1.VirtualService{}
 	if !c.get(name, vs) {
-		return nil
+		return c.routeWeights(name)
 	}
 	weights := map[string]int32{}
 	for _, d := range vs.Spec.GetHttp()[0].GetRoute() {

@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -67,11 +68,13 @@ type Reconciler struct {
 
 	digests digests
 	turns   turns
+	// GatewayAPI is whether the cluster had the Gateway API's routes when the controller started: SetupWithManager finds out.
+	GatewayAPI bool
 }
 
 // SetupWithManager registers the reconciler and its watches.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
-	return r.watchConfig(ctrl.NewControllerManagedBy(mgr)).
+	b := r.watchConfig(ctrl.NewControllerManagedBy(mgr)).
 		Named("trafficshift").
 		For(&v1alpha1.TrafficShift{}).
 		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(byShift)).
@@ -86,8 +89,11 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&v1alpha1.TrafficShift{}, handler.EnqueueRequestsFromMapFunc(r.waitingBehind), builder.WithPredicates(queueMoves())).
 		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, handler.EnqueueRequestsFromMapFunc(byTarget), builder.WithPredicates(targetsChanged())).
 		WatchesRawSource(source.Channel(r.news(), handler.EnqueueRequestsFromMapFunc(byName))).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
-		Complete(r)
+		WithOptions(controller.Options{MaxConcurrentReconciles: 4})
+	if err := r.watchRoutes(mgr, b); err != nil {
+		return err
+	}
+	return b.Complete(r)
 }
 
 // CacheByObject bounds what the manager keeps in memory: of pods and records only those of versions.
@@ -102,6 +108,7 @@ func CacheByObject() map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
 		&corev1.Pod{}:                {Label: ours(v1alpha1.LabelVersion)},
 		&appsv1.ControllerRevision{}: {Label: ours(v1alpha1.LabelShift)},
+		&discoveryv1.EndpointSlice{}: {Label: ours(v1alpha1.LabelShift)},
 	}
 }
 

@@ -90,6 +90,9 @@ func (w *world) subject() query.Subject {
 	if shift.Mirroring(state) {
 		s.Reporter = analysis.Destination // the caller's proxy does not count copies
 	}
+	if w.gatewayAPIRoutes() {
+		s.Backends = []string{w.scope.VersionHost(state.Stable), w.scope.VersionHost(state.Candidate)}
+	}
 	if l := w.spec.MaxLatency; l != nil {
 		s.SlowAbove = l.Below.Duration
 	}
@@ -99,12 +102,13 @@ func (w *world) subject() query.Subject {
 
 // unpreviewed leaves the server's word out while a candidate with an address of its own is shown to nobody yet: a server names the oldest
 // Service of its port, whichever was asked for, so that whoever looks at the preview would pass for a user that came around the routes.
+// Where the routes themselves go to that address, no client's word tells the two apart either.
 func (w *world) unpreviewed(sample *analysis.Sample) {
 	if !plan.Previewed(w.spec) || shift.Exposed(w.shift.Status.State) {
 		return
 	}
 	sample.Cross = analysis.Counts{}
-	if sample.Reporter == analysis.Destination {
+	if sample.Reporter == analysis.Destination || w.gatewayAPIRoutes() {
 		sample.Candidate = analysis.Counts{}
 	}
 }

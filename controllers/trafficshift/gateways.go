@@ -44,6 +44,9 @@ func (r *Reconciler) gateways(ctx context.Context, w *world) (gateways, error) {
 // checkGateways finds gateways that could not serve the hosts: one that is not there, whose servers do not take the host (rule G2), or
 // that no pod runs (G1).
 func (r *Reconciler) checkGateways(ctx context.Context, w *world) ([]shift.Problem, error) {
+	if w.gatewayAPIRoutes() {
+		return r.checkParents(ctx, w)
+	}
 	all, err := r.gateways(ctx, w)
 	if err != nil || all == nil {
 		return nil, err

@@ -18,7 +18,7 @@ import (
 // checkTLS reads what our Gateway is to end TLS with. Where it cannot be read, what was accepted last stays in force.
 func (w *world) checkTLS() []shift.Problem {
 	written := w.shift.Spec.GatewayTLS
-	if written == nil || len(w.spec.Hosts) == 0 {
+	if written == nil || len(w.spec.Hosts) == 0 || w.gatewayAPIRoutes() {
 		return nil
 	}
 	read, errs := plan.ServerTLS(written, field.NewPath("spec", "gatewayTLS"))

@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/plan"
 	"github.com/sluice-dev/sluice/controllers/shift"
 )
 
@@ -19,7 +20,6 @@ const (
 	labelRevision     = "istio.io/rev"
 	labelInject       = "sidecar.istio.io/inject" // an annotation, too
 	labelDataplane    = "istio.io/dataplane-mode"
-	labelUseWaypoint  = "istio.io/use-waypoint"
 	dataplaneAmbient  = "ambient"
 	dataplaneNone     = "none"
 	containerOfProxy  = "istio-proxy"
@@ -136,14 +136,27 @@ func (w *world) withoutSidecar(format string, args ...any) []shift.Problem {
 	return []shift.Problem{p}
 }
 
+// waypoint is the one that requests for the Service go through, empty where there is none: its own label wins over its namespace's.
+func (w *world) waypoint() string {
+	name := w.namespace.Labels[plan.LabelUseWaypoint]
+	if s := w.scope.Service; s != nil && s.Labels[plan.LabelUseWaypoint] != "" {
+		name = s.Labels[plan.LabelUseWaypoint]
+	}
+	if name == dataplaneNone {
+		return ""
+	}
+	return name
+}
+
+// behindWaypoint reports whether a waypoint is what tells requests for the service apart.
+func (w *world) behindWaypoint() bool {
+	return memberOf(w.namespace.Labels, &w.scope.Template.Spec.Template) == ambient && w.waypoint() != ""
+}
+
 // checkWaypoint refuses what only ztunnel carries: it knows connections, and no weights (rule A1). A waypoint that only the pods name is
 // for requests to their own addresses, not to the Service.
 func (w *world) checkWaypoint() []shift.Problem {
-	name := w.namespace.Labels[labelUseWaypoint]
-	if s := w.scope.Service; s != nil && s.Labels[labelUseWaypoint] != "" {
-		name = s.Labels[labelUseWaypoint]
-	}
-	if name != "" && name != dataplaneNone {
+	if w.waypoint() != "" {
 		return nil
 	}
 	on := "Namespace " + w.shift.Namespace
@@ -152,7 +165,7 @@ func (w *world) checkWaypoint() []shift.Problem {
 	}
 	return []shift.Problem{problem(v1alpha1.ReasonAmbientWithoutWaypoint,
 		"the pods of Deployment %s/%s are in the ambient mesh without a waypoint, and ztunnel splits nothing by weight: make one (istioctl waypoint apply -n %s) and set the label %s: waypoint on %s",
-		w.shift.Namespace, w.shift.Name, w.shift.Namespace, labelUseWaypoint, on)}
+		w.shift.Namespace, w.shift.Name, w.shift.Namespace, plan.LabelUseWaypoint, on)}
 }
 
 // introduced is the version whose pods were not judged yet: a candidate, or the first version of a service that is being taken over.

@@ -48,11 +48,13 @@ type world struct {
 	autoscalers autoscalers
 	policy      underPolicy
 
-	namespace *corev1.Namespace
-	named     *corev1.Service   // the one that spec.service names, where it does not select the pods
-	bare      map[string]string // a pod without a sidecar, by version
-	proxy     *corev1.Container // the sidecar that pods are given
-	advice    []shift.Problem   // what does not stand in the way, and had better be known
+	namespace   *corev1.Namespace
+	named       *corev1.Service   // the one that spec.service names, where it does not select the pods
+	bare        map[string]string // a pod without a sidecar, by version
+	proxy       *corev1.Container // the sidecar that pods are given
+	advice      []shift.Problem   // what does not stand in the way, and had better be known
+	gatewayAPI  gatewayAPI        // what stands of the other way of writing routes
+	unsupported field.ErrorList   // what the spec asks for that the API of its routes cannot do
 }
 
 // observe reads the world and changes nothing.
@@ -63,10 +65,11 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 	}
 	w.spec.Default()
 	w.spec.Paused = paused(ts)
-	w.invalid = append(w.spec.Validate(field.NewPath("spec")), plan.CheckMatches(&w.spec, field.NewPath("spec"))...)
-	mend(&w.spec, w.invalid)
+	w.invalid = validated(&w.spec)
+	mend(&w.spec, mendRoutingAPI(&w.spec, w.invalid))
 	for _, read := range []func(context.Context, *world) error{
-		r.readNamespace, r.readDeployments, r.readConfig, r.readRecords, r.readPods, r.readMesh, r.readRouting, r.readService, r.readAutoscalers,
+		r.readNamespace, r.readDeployments, r.readConfig, r.readRecords, r.readPods, r.readMesh, r.readRouting, r.readGatewayAPI, r.readService, r.chooseAPI,
+		r.readAutoscalers,
 	} {
 		if err := read(ctx, w); err != nil {
 			return nil, err
@@ -84,10 +87,19 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 	o.Intents, o.Requests = intentsOf(ts), requestsOf(ts)
 	o.ResumedBy = writer(ts, "spec", "paused")
 	o.Tables, o.Subsets, o.Rule = w.tablesRead(), w.subsetsRead(), w.rule != nil && w.ours(w.rule)
+	if w.gatewayAPIRoutes() {
+		o.Tables, o.Subsets, o.Rule = w.routeTables(), w.versionsServed(), len(w.ourVersionServices()) > 0
+	}
 	o.Evidence = r.evidence(ctx, w)
 	o.Checks = append(r.webhookChecks(w), queryChecks(w.spec.Gates, r.Evidence.Readings(w.key()), o.Now.Add(-freshScrapes*o.Timing.Scrape))...)
 	o.Turn, err = r.turn(ctx, w)
 	return w, err
+}
+
+// validated is everything that is wrong with a spec by itself.
+func validated(spec *v1alpha1.TrafficShiftSpec) field.ErrorList {
+	path := field.NewPath("spec")
+	return append(spec.Validate(path), plan.CheckMatches(spec, path)...)
 }
 
 // mend puts defaults in the place of what cannot be read, so that a candidate can be taken back whatever its owner writes. Nothing is
@@ -467,7 +479,7 @@ func (w *world) live(o plan.Object) client.Object {
 			live = vs
 		}
 	case *networkingv1.DestinationRule:
-		if w.rule != nil {
+		if w.rule != nil && w.rule.Name == o.GetName() {
 			live = w.rule
 		}
 	case *autoscalingv2.HorizontalPodAutoscaler:
@@ -478,6 +490,9 @@ func (w *world) live(o plan.Object) client.Object {
 		if w.gateway != nil {
 			live = w.gateway
 		}
+	}
+	if live == nil {
+		return w.liveGatewayAPI(o)
 	}
 	return live
 }

@@ -26,7 +26,8 @@ func (r *Reconciler) preflight(ctx context.Context, w *world) ([]shift.Problem, 
 	if w.scope.Template == nil {
 		return []shift.Problem{problem(v1alpha1.ReasonDeploymentNotFound, "there is no Deployment %s/%s to shift; create it, or delete this TrafficShift", w.shift.Namespace, w.shift.Name)}, nil
 	}
-	problems := slices.Concat(w.checkSpec(), w.checkPolicy(), r.checkTracking(w), r.checkEvidence(w), w.checkTemplate(), w.checkService(), w.checkNames())
+	problems := slices.Concat(w.checkSpec(), w.checkPolicy(), r.checkTracking(w), r.checkEvidence(w), w.checkTemplate(), w.checkService(), w.checkNames(),
+		r.checkGatewayAPI(w))
 	w.adviseOnNodes()
 	for _, check := range []func(context.Context, *world) ([]shift.Problem, error){
 		r.checkMembership,  // is there a mesh around the pods at all
@@ -208,9 +209,10 @@ func (w *world) checkNames() []shift.Problem {
 		problems = append(problems, problem(v1alpha1.ReasonNameTaken, "%s %s/%s is somebody else's and is left as it is; rename or delete it, or rename the Deployment", kind, w.shift.Namespace, name))
 	}
 	released := w.shift.Status.State.Phase == v1alpha1.PhaseDetaching
+	gatewayAPI := w.gatewayAPIRoutes() // whose objects have other names
 	for _, name := range []string{w.shift.Name, plan.HostsName(w.shift.Name)} {
 		wanted := name == w.shift.Name && w.scope.Attached == nil || len(w.spec.Hosts) > 0
-		if vs, ok := w.tables[name]; ok && !w.takeable(vs) && !released && wanted {
+		if vs, ok := w.tables[name]; ok && !w.takeable(vs) && !released && !gatewayAPI && wanted {
 			taken("VirtualService", name)
 		}
 	}
@@ -223,10 +225,10 @@ func (w *world) checkNames() []shift.Problem {
 	if w.namesake != nil && len(w.services) == 0 && w.established == "" && !unselecting(w.namesake) {
 		taken("Service", w.namesake.Name)
 	}
-	if w.rule != nil && !w.ours(w.rule) {
+	if w.rule != nil && !w.ours(w.rule) && !gatewayAPI {
 		taken("DestinationRule", w.rule.Name)
 	}
-	if w.gateway != nil && !w.takeable(w.gateway) && !released && len(w.spec.Hosts) > 0 && len(w.spec.Gateways) == 0 {
+	if w.gateway != nil && !w.takeable(w.gateway) && !released && !gatewayAPI && len(w.spec.Hosts) > 0 && len(w.spec.Gateways) == 0 {
 		taken("Gateway", w.gateway.Name)
 	}
 	return append(problems, w.checkName()...)
@@ -239,7 +241,7 @@ func (w *world) checkName() []shift.Problem {
 	switch {
 	case w.scope.Made:
 		what, wrong = "the Service that is to be made for it", validation.IsDNS1035Label(name)
-	case w.spec.Preview != nil || w.spec.Strategy == v1alpha1.StrategyBlueGreen:
+	case plan.Previewed(w.spec) || w.gatewayAPIRoutes():
 		what, wrong = "the Services of its versions", validation.IsDNS1035Label(name)
 	case len(w.spec.Hosts) > 0 && len(w.spec.Gateways) == 0:
 		what, wrong = "the Gateway that is to be made for it", validation.IsDNS1123Label(name)

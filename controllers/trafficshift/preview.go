@@ -23,10 +23,10 @@ func (w *world) readPreviews() {
 	w.scope.Shown = ok && w.ours(vs)
 }
 
-// previewTaken reports whether somebody else's Service has the name that a version's own is to have.
+// previewTaken reports whether somebody else's Service has the name that a version's own is to have: to be seen by, or to be routed to.
 func (w *world) previewTaken(version string) bool {
 	s, there := w.previews[version]
-	return there && !w.ours(s) && plan.Previewed(w.spec)
+	return there && !w.ours(s) && (plan.Previewed(w.spec) || w.gatewayAPIRoutes())
 }
 
 // previewsTaken are the versions in use that cannot have an address because somebody else's Service has its name.

@@ -52,6 +52,8 @@ func (r *Reconciler) readService(ctx context.Context, w *world) error {
 	if w.rule != nil && w.ours(w.rule) {
 		w.established, _, _ = strings.Cut(w.rule.Spec.GetHost(), ".")
 		w.useEstablished(list.Items)
+	} else if w.established = w.establishedService(); w.established != "" {
+		w.useEstablished(list.Items)
 	} else if w.picked != nil {
 		w.use(w.picked, (len(w.services) == 0 || w.ours(w.picked)) && w.namesake == nil)
 	}
@@ -87,13 +89,22 @@ func (w *world) use(s *corev1.Service, made bool) {
 func (w *world) useEstablished(all []corev1.Service) {
 	if i := slices.IndexFunc(all, func(s corev1.Service) bool { return s.Name == w.established }); i >= 0 {
 		w.use(&all[i], w.ours(&all[i]))
-	} else if made := w.scope.MakeService(); made != nil && w.rule.Annotations[v1alpha1.AnnotationService] == plan.ServiceMade {
+	} else if made := w.scope.MakeService(); made != nil && w.serviceMade() {
 		w.use(made, true)
 	}
 	routed := routedService(w.established, w.shift.Namespace, w.tables[w.shift.Name])
+	routed.Spec.Ports = append(routed.Spec.Ports, w.routedPorts()...)
 	if w.scope.Service == nil || len(plan.HTTPPorts(w.scope.Service)) == 0 && len(routed.Spec.Ports) > 0 {
 		w.scope.Service, w.scope.Made = routed, false
 	}
+}
+
+// serviceMade reports whether our routes are for a Service that Sluice made.
+func (w *world) serviceMade() bool {
+	if w.rule != nil && w.ours(w.rule) {
+		return w.rule.Annotations[v1alpha1.AnnotationService] == plan.ServiceMade
+	}
+	return slices.ContainsFunc(w.ourVersionServices(), func(s *corev1.Service) bool { return s.Annotations[v1alpha1.AnnotationService] == plan.ServiceMade })
 }
 
 // routedService is as much of a Service as its routes tell: name and ports.
@@ -144,7 +155,7 @@ func (w *world) entry(problems []shift.Problem) (entry plan.Entry, leave bool) {
 	switch {
 	case w.scope.Template == nil:
 		return plan.Entry{}, false
-	case refused, len(asked.Hosts) == 0 && busy:
+	case refused, len(asked.Hosts) == 0 && busy, w.gatewayAPIRoutes() && len(asked.Gateways) == 0 && len(asked.Hosts) > 0:
 		return live, false
 	case len(asked.Hosts) == 0:
 		return plan.Entry{}, len(live.Hosts) > 0 || w.gateway != nil && w.ours(w.gateway)
@@ -154,6 +165,9 @@ func (w *world) entry(problems []shift.Problem) (entry plan.Entry, leave bool) {
 
 // liveEntry reads the entry back from our VirtualService for external hosts.
 func (w *world) liveEntry() plan.Entry {
+	if w.gatewayAPIRoutes() {
+		return w.routedEntry()
+	}
 	vs, ok := w.tables[plan.HostsName(w.shift.Name)]
 	if !ok || !w.ours(vs) {
 		return plan.Entry{}

@@ -26,6 +26,9 @@ type Subject struct {
 	// Service is the service's host, "micro-api.shop.svc.cluster.local": Istio's label destination_service. Requests to it that
 	// fail before a host is chosen belong to no version, and are counted as Sample.NoHost.
 	Service string
+	// Backends are the hosts that routes send the requests to in Service's stead: where each version has a Service of its own, a request
+	// that fails before an endpoint is chosen bears the name of that one. They are asked about like Service.
+	Backends []string
 	// Namespace is where the two Deployments are: Istio's label destination_workload_namespace.
 	Namespace string
 	// Stable and Candidate are the Deployments of the two versions, "micro-api-v1": Istio's label destination_workload. An

@@ -54,6 +54,7 @@ func selectionOf(subjects []Subject) selection {
 		if x.Service != "" {
 			s.services = append(s.services, x.Service)
 		}
+		s.services = append(s.services, x.Backends...)
 		for _, w := range []string{x.Stable, x.Candidate} {
 			if w != "" {
 				s.workloads, s.namespaces = append(s.workloads, w), append(s.namespaces, x.Namespace)

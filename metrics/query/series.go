@@ -36,7 +36,11 @@ func ownerOf(m model.Metric) owner {
 
 // owners are those whose series count for the subject.
 func (s Subject) owners() []owner {
-	return []owner{{namespace: s.Namespace, workload: s.Stable}, {namespace: s.Namespace, workload: s.Candidate}, {service: s.Service}}
+	all := []owner{{namespace: s.Namespace, workload: s.Stable}, {namespace: s.Namespace, workload: s.Candidate}, {service: s.Service}}
+	for _, host := range s.Backends {
+		all = append(all, owner{service: host})
+	}
+	return all
 }
 
 // points sorts a vector by owner. Values that no counter has become NaN, and are counted as skipped: the series is there, and what
@@ -136,9 +140,9 @@ func (s Subject) classify(m model.Metric) (class, bool) {
 }
 
 // version tells versions by workload and namespace, whatever Service the request was for, but for the version's own: who asks for that
-// wants to see this version, and is no user of the service's.
+// wants to see this version, and is no user of the service's, unless the routes themselves send users there.
 func (s Subject) version(m model.Metric) int {
-	if string(m[labelNamespace]) != s.Namespace || !s.Previewing && ownAddress(m) {
+	if string(m[labelNamespace]) != s.Namespace || ownAddress(m) && !s.Previewing && !slices.Contains(s.Backends, string(m[labelService])) {
 		return noVersion
 	}
 	switch string(m[labelWorkload]) {
@@ -161,7 +165,8 @@ func ownAddress(m model.Metric) bool {
 
 // toNobody is a request to the service for which no host was chosen.
 func (s Subject) toNobody(m model.Metric) bool {
-	return m[labelWorkload] == unknownWorkload && string(m[labelService]) == s.Service && flagged(m, "UH", "NC", "NR", "UO")
+	asked := string(m[labelService])
+	return m[labelWorkload] == unknownWorkload && (asked == s.Service || slices.Contains(s.Backends, asked)) && flagged(m, "UH", "NC", "NR", "UO")
 }
 
 // abandoned is a request whose client went away before there was an answer: Envoy records code 0 with the flag DC (downstream

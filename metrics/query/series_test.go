@@ -2,6 +2,8 @@ package query
 
 import (
 	"math"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -119,5 +121,36 @@ func TestBucketsOfOneHistogramShareASeries(t *testing.T) {
 		if !(h.within == 3 && h.all == 5) && !(math.IsNaN(h.within) && h.all == 7) {
 			t.Errorf("got %+v", h)
 		}
+	}
+}
+
+// Where each version has a Service of its own, a request that fails before an endpoint is chosen bears that one's name.
+func TestFailuresWithoutAHostAtAVersionsOwnService(t *testing.T) {
+	own := "micro-api-v2.shop.svc.cluster.local"
+	m := labels(labelService, own, labelWorkload, "unknown", labelNamespace, "unknown", labelCode, "503", labelFlags, "UH")
+	if _, counts := shop.classify(m); counts {
+		t.Error("they count although no route sends requests there")
+	}
+	s := shop
+	s.Backends = []string{"micro-api-v1.shop.svc.cluster.local", own}
+	if c, counts := s.classify(m); !counts || !c.noHost {
+		t.Errorf("counts %t, %+v; want a failure without a host", counts, c)
+	}
+	if !slices.Contains(s.owners(), ownerOf(m)) || !strings.Contains(selectionOf([]Subject{s}).requests(asIs), `micro-api-v2\\.shop`) {
+		t.Errorf("they are not asked for: %s", selectionOf([]Subject{s}).requests(asIs))
+	}
+}
+
+// A version's own Service is an address to look at it, unless the routes send users there.
+func TestWhoeverComesByAVersionsOwnService(t *testing.T) {
+	own := shop.Candidate + ".shop.svc.cluster.local"
+	m := labels(labelReporter, "source", labelService, own, labelWorkload, shop.Candidate, labelNamespace, shop.Namespace, labelCode, "200")
+	if _, counts := shop.classify(m); counts {
+		t.Error("a look at the preview counts as a user's request")
+	}
+	s := shop
+	s.Backends = []string{own}
+	if c, counts := s.classify(m); !counts || c.version != candidate {
+		t.Errorf("routed there: counts %t, %+v; want the candidate's", counts, c)
 	}
 }

@@ -1,5 +1,5 @@
-// Package testenv is an API server for tests that hold wiring against the real thing: etcd and kube-apiserver with the CRDs of Sluice
-// and of Istio, and nothing that acts on them. What a controller of Kubernetes would do, the test does.
+// Package testenv is an API server for tests that hold wiring against the real thing: etcd and kube-apiserver with the CRDs of Sluice,
+// of Istio and of the Gateway API, and nothing that acts on them. What a controller of Kubernetes would do, the test does.
 package testenv
 
 import (
@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 )
@@ -78,7 +79,7 @@ func Namespace(t *testing.T) (client.WithWatch, string) {
 // Scheme knows every type that Sluice reads or writes.
 func Scheme() *apiruntime.Scheme {
 	s := apiruntime.NewScheme()
-	for _, add := range []func(*apiruntime.Scheme) error{clientgoscheme.AddToScheme, networkingv1.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*apiruntime.Scheme) error{clientgoscheme.AddToScheme, networkingv1.AddToScheme, gatewayv1.Install, v1alpha1.AddToScheme} {
 		if err := add(s); err != nil { // the types are compiled in
 			panic(err)
 		}
@@ -86,18 +87,21 @@ func Scheme() *apiruntime.Scheme {
 	return s
 }
 
-// crdPaths are Sluice's CRDs in this repository, and Istio's in the module that this one is built with.
+// crdPaths are Sluice's CRDs in this repository, and Istio's and the Gateway API's in the modules that this one is built with.
 func crdPaths() ([]string, error) {
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/sluice-dev/sluice", "istio.io/api").Output()
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/sluice-dev/sluice", "istio.io/api", "sigs.k8s.io/gateway-api").Output()
 	if err != nil {
 		return nil, fmt.Errorf("finding the modules whose CRDs are installed: %w", err)
 	}
 	dirs := strings.Fields(string(out))
-	if len(dirs) != 2 {
+	if len(dirs) != 3 {
 		return nil, fmt.Errorf("finding the modules whose CRDs are installed: got %q", dirs)
 	}
 	return []string{
 		filepath.Join(dirs[0], "manifests", "crd"),
 		filepath.Join(dirs[1], "kubernetes", "customresourcedefinitions.gen.yaml"),
+		filepath.Join(dirs[2], "config", "crd", "standard", "gateway.networking.k8s.io_gateways.yaml"),
+		filepath.Join(dirs[2], "config", "crd", "standard", "gateway.networking.k8s.io_httproutes.yaml"),
+		filepath.Join(dirs[2], "config", "crd", "standard", "gateway.networking.k8s.io_grpcroutes.yaml"),
 	}, nil
 }

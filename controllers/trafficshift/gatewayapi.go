@@ -1,0 +1,555 @@
+package trafficshift
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/plan"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+// The Gateway API's side of one pass: what of it stands, which of the two APIs is the shift's, and what its routes say.
+
+// watchRoutes finds out whether the cluster has the Gateway API, and watches its routes if it does. A watch of a kind that the cluster
+// does not know would keep the controller from starting; one that comes later is found by the next start.
+func (r *Reconciler) watchRoutes(mgr ctrl.Manager, b *builder.Builder) error {
+	for _, kind := range []string{"HTTPRoute", "GRPCRoute"} {
+		_, err := mgr.GetRESTMapper().RESTMapping(schema.GroupKind{Group: gatewayv1.GroupName, Kind: kind}, gatewayv1.GroupVersion.Version)
+		if meta.IsNoMatchError(err) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("looking for the Gateway API: %w", err)
+		}
+	}
+	r.GatewayAPI = true
+	b.Watches(&gatewayv1.HTTPRoute{}, handler.EnqueueRequestsFromMapFunc(byLabel)).
+		Watches(&gatewayv1.GRPCRoute{}, handler.EnqueueRequestsFromMapFunc(byLabel)).
+		Watches(&discoveryv1.EndpointSlice{}, handler.EnqueueRequestsFromMapFunc(byLabel))
+	return nil
+}
+
+// gatewayAPI is what stands of the Gateway API under the names of one shift, whoever owns it.
+type gatewayAPI struct {
+	routes   map[string]liveRoute // by kind and name
+	services map[string]*corev1.Service
+	rules    map[string]*networkingv1.DestinationRule
+	ready    map[string]bool // the Services of versions, by name, that have a ready endpoint
+}
+
+// liveRoute is a route of either kind as it was read.
+type liveRoute struct {
+	plan.Object
+	parents  []gatewayv1.ParentReference
+	hosts    []gatewayv1.Hostname
+	backends []gatewayv1.BackendRef
+	rules    int
+	answers  []gatewayv1.RouteParentStatus
+}
+
+func httpRoute(r gatewayv1.HTTPRoute) liveRoute {
+	r.TypeMeta = metav1.TypeMeta{APIVersion: gatewayv1.GroupVersion.String(), Kind: "HTTPRoute"} // reading through a client leaves it out
+	live := liveRoute{Object: &r, parents: r.Spec.ParentRefs, hosts: r.Spec.Hostnames, rules: len(r.Spec.Rules), answers: r.Status.Parents}
+	for _, rule := range r.Spec.Rules {
+		for _, b := range rule.BackendRefs {
+			live.backends = append(live.backends, b.BackendRef)
+		}
+	}
+	return live
+}
+
+func grpcRoute(r gatewayv1.GRPCRoute) liveRoute {
+	r.TypeMeta = metav1.TypeMeta{APIVersion: gatewayv1.GroupVersion.String(), Kind: "GRPCRoute"}
+	live := liveRoute{Object: &r, parents: r.Spec.ParentRefs, hosts: r.Spec.Hostnames, rules: len(r.Spec.Rules), answers: r.Status.Parents}
+	for _, rule := range r.Spec.Rules {
+		for _, b := range rule.BackendRefs {
+			live.backends = append(live.backends, b.BackendRef)
+		}
+	}
+	return live
+}
+
+func (l liveRoute) kind() string { return l.GetObjectKind().GroupVersionKind().Kind }
+
+func (l liveRoute) String() string {
+	return fmt.Sprintf("%s %s/%s", l.kind(), l.GetNamespace(), l.GetName())
+}
+
+// readGatewayAPI reads the routes, and the Services and DestinationRules of versions. Those may stand where the cluster has lost the kinds
+// of the routes that they were for.
+func (r *Reconciler) readGatewayAPI(ctx context.Context, w *world) error {
+	w.gatewayAPI = gatewayAPI{
+		routes: map[string]liveRoute{}, services: map[string]*corev1.Service{}, rules: map[string]*networkingv1.DestinationRule{}, ready: map[string]bool{},
+	}
+	if w.scope.Template == nil {
+		return nil
+	}
+	if err := r.readVersionServices(ctx, w); err != nil || !r.GatewayAPI {
+		return err
+	}
+	if err := r.readRoutes(ctx, w); err != nil {
+		return err
+	}
+	return r.readEndpoints(ctx, w)
+}
+
+func (r *Reconciler) readRoutes(ctx context.Context, w *world) error {
+	var https gatewayv1.HTTPRouteList
+	if err := r.Client.List(ctx, &https, client.InNamespace(w.shift.Namespace)); err != nil {
+		return fmt.Errorf("listing HTTPRoutes: %w", err)
+	}
+	var grpcs gatewayv1.GRPCRouteList
+	if err := r.Client.List(ctx, &grpcs, client.InNamespace(w.shift.Namespace)); err != nil {
+		return fmt.Errorf("listing GRPCRoutes: %w", err)
+	}
+	add := func(l liveRoute) { w.gatewayAPI.routes[l.kind()+" "+l.GetName()] = l }
+	for _, route := range https.Items {
+		add(httpRoute(route))
+	}
+	for _, route := range grpcs.Items {
+		add(grpcRoute(route))
+	}
+	return nil
+}
+
+// readVersionServices reads what has the name of a version, as far as it is no Deployment.
+func (r *Reconciler) readVersionServices(ctx context.Context, w *world) error {
+	var services corev1.ServiceList
+	if err := r.Client.List(ctx, &services, client.InNamespace(w.shift.Namespace)); err != nil {
+		return fmt.Errorf("listing Services: %w", err)
+	}
+	for i := range services.Items {
+		if _, ok := w.versionOf(services.Items[i].Name); ok {
+			w.gatewayAPI.services[services.Items[i].Name] = &services.Items[i]
+		}
+	}
+	var rules networkingv1.DestinationRuleList
+	if err := r.Client.List(ctx, &rules, client.InNamespace(w.shift.Namespace)); err != nil {
+		return fmt.Errorf("listing DestinationRules: %w", err)
+	}
+	for _, rule := range rules.Items {
+		if _, ok := w.versionOf(rule.Name); ok {
+			w.gatewayAPI.rules[rule.Name] = rule
+		}
+	}
+	return nil
+}
+
+// readEndpoints finds the versions' Services that lead somewhere. Kubernetes puts the labels of a Service on its EndpointSlices.
+func (r *Reconciler) readEndpoints(ctx context.Context, w *world) error {
+	var list discoveryv1.EndpointSliceList
+	if err := r.Client.List(ctx, &list, client.InNamespace(w.shift.Namespace), client.MatchingLabels{v1alpha1.LabelShift: w.shift.Name}); err != nil {
+		return fmt.Errorf("listing EndpointSlices: %w", err)
+	}
+	for _, slice := range list.Items {
+		for _, e := range slice.Endpoints {
+			if e.Conditions.Ready == nil || *e.Conditions.Ready {
+				w.gatewayAPI.ready[slice.Labels[discoveryv1.LabelServiceName]] = true
+			}
+		}
+	}
+	return nil
+}
+
+// ourRoutes are the routes that the annotated Deployment controls, in a fixed order.
+func (w *world) ourRoutes() []liveRoute {
+	var ours []liveRoute
+	for _, key := range slices.Sorted(maps.Keys(w.gatewayAPI.routes)) {
+		if l := w.gatewayAPI.routes[key]; w.ours(l) {
+			ours = append(ours, l)
+		}
+	}
+	return ours
+}
+
+// ourVersionServices are the Services of versions that routes are for: an address for people to look at a version is none.
+func (w *world) ourVersionServices() []*corev1.Service {
+	var ours []*corev1.Service
+	for _, name := range slices.Sorted(maps.Keys(w.gatewayAPI.services)) {
+		if s := w.gatewayAPI.services[name]; w.ours(s) && s.Annotations[v1alpha1.AnnotationRoutedService] != "" {
+			ours = append(ours, s)
+		}
+	}
+	return ours
+}
+
+// standing is the API that the service's routes are written in now; empty where nothing stands.
+func (w *world) standing() v1alpha1.RoutingAPI {
+	switch {
+	case w.rule != nil && w.ours(w.rule), slices.ContainsFunc(slices.Collect(maps.Values(w.tables)), func(vs *networkingv1.VirtualService) bool { return w.ours(vs) }):
+		return v1alpha1.RoutingIstio
+	case len(w.ourVersionServices()) > 0, len(w.ourRoutes()) > 0:
+		return v1alpha1.RoutingGateway
+	}
+	return ""
+}
+
+// chooseAPI settles which API the routes are written in: the one that stands; before anything stands the one that is asked for, or that
+// fits the service. Two sets of routes for one host, of which Istio would take either, there are never.
+func (r *Reconciler) chooseAPI(_ context.Context, w *world) error {
+	if w.scope.Template == nil {
+		return nil
+	}
+	w.scope.API = w.standing()
+	if w.scope.API == "" {
+		w.scope.API = w.askedAPI()
+	}
+	if w.gatewayAPIRoutes() {
+		w.unsupported = w.spec.NotForGatewayAPI(field.NewPath("spec"))
+		w.scope.Attached, w.scope.Delegate = nil, false
+		mend(&w.spec, w.unsupported) // routes that never carry it are not waited for
+	}
+	for _, l := range w.ourRoutes() {
+		w.scope.Routes = append(w.scope.Routes, l.Object)
+	}
+	for _, s := range w.ourVersionServices() {
+		version, _ := w.versionOf(s.Name)
+		w.scope.Versions = append(w.scope.Versions, version)
+	}
+	return nil
+}
+
+// gatewayAPIRoutes reports whether the routes are those of the Gateway API.
+func (w *world) gatewayAPIRoutes() bool { return w.scope.API == v1alpha1.RoutingGateway }
+
+// askedAPI is the API that the spec names, or else the one that fits: behind a waypoint a VirtualService is Istio's alpha, and HTTPRoutes
+// are what it recommends. A spec that only a VirtualService can carry out has one wherever it is.
+func (w *world) askedAPI() v1alpha1.RoutingAPI {
+	routing := w.spec.Routing
+	switch {
+	case routing != nil && routing.API != "":
+		return routing.API
+	case !w.behindWaypoint(), routing != nil && (routing.VirtualService != nil || routing.Delegate || routing.HTTP != nil):
+		return v1alpha1.RoutingIstio
+	}
+	return v1alpha1.RoutingGateway
+}
+
+// establishedService names the Service that our routes are for, once there are any.
+func (w *world) establishedService() string {
+	for _, s := range w.ourVersionServices() {
+		return s.Annotations[v1alpha1.AnnotationRoutedService]
+	}
+	for _, l := range w.ourRoutes() {
+		for _, p := range l.parents {
+			if isService(p) {
+				return string(p.Name)
+			}
+		}
+	}
+	return ""
+}
+
+func isService(p gatewayv1.ParentReference) bool { return p.Kind != nil && *p.Kind == "Service" }
+
+// routedPorts are the ports that our routes are for.
+func (w *world) routedPorts() []corev1.ServicePort {
+	var ports []corev1.ServicePort
+	for _, l := range w.ourRoutes() {
+		protocol := "http"
+		if l.kind() == "GRPCRoute" {
+			protocol = "grpc"
+		}
+		for _, p := range l.parents {
+			if isService(p) && p.Port != nil {
+				ports = append(ports, corev1.ServicePort{Name: fmt.Sprintf("%s-%d", protocol, *p.Port), Port: *p.Port, AppProtocol: &protocol})
+			}
+		}
+	}
+	return ports
+}
+
+// hostsRoute is our route for external hosts.
+func (w *world) hostsRoute() (liveRoute, bool) {
+	for _, l := range w.ourRoutes() {
+		if l.GetName() == plan.HostsName(w.shift.Name) {
+			return l, true
+		}
+	}
+	return liveRoute{}, false
+}
+
+// routedEntry reads the entry back from our route for external hosts.
+func (w *world) routedEntry() plan.Entry {
+	l, ok := w.hostsRoute()
+	if !ok {
+		return plan.Entry{}
+	}
+	e := plan.Entry{}
+	for _, host := range l.hosts {
+		e.Hosts = append(e.Hosts, string(host))
+	}
+	for _, p := range l.parents {
+		namespace := w.shift.Namespace
+		if p.Namespace != nil {
+			namespace = string(*p.Namespace)
+		}
+		e.Gateways = append(e.Gateways, namespace+"/"+string(p.Name))
+	}
+	for _, b := range l.backends {
+		if b.Port != nil {
+			e.Port = *b.Port
+		}
+	}
+	return e
+}
+
+// routeTables reads the weights back from every route that must carry them. One that is not ours, or of the other kind than its port
+// asks for, does not count as there.
+func (w *world) routeTables() []shift.Table {
+	var tables []shift.Table
+	for _, route := range w.scope.GatewayAPIRoutes() {
+		t := shift.Table{Name: route.GetName()}
+		if l, ok := w.gatewayAPI.routes[route.GetObjectKind().GroupVersionKind().Kind+" "+t.Name]; ok && w.ours(l) {
+			t.Exists = true
+			t.Routes, t.Bare = w.backendsOf(l)
+		}
+		tables = append(tables, t)
+	}
+	return tables
+}
+
+// backendsOf reads a route's backends in thousandths: a weight is a share of their sum, and a single backend gets everything. What an
+// owner of ours never writes, such as a second rule, is read as no weight at all.
+func (w *world) backendsOf(l liveRoute) (routes []shift.Route, bare bool) {
+	sum := int64(0)
+	for _, b := range l.backends {
+		sum += weightOf(b)
+	}
+	for _, b := range l.backends {
+		version, ok := w.versionOf(string(b.Name))
+		switch {
+		case !ok:
+			bare = true
+			continue
+		case sum > 0:
+			routes = append(routes, shift.Route{Version: version, Weight: v1alpha1.Permille(int64(v1alpha1.Whole) * weightOf(b) / sum)})
+		default:
+			routes = append(routes, shift.Route{Version: version})
+		}
+	}
+	if bare && len(routes) == 0 && len(l.backends) == 1 {
+		return nil, true
+	}
+	return routes, false
+}
+
+// weightOf is a backend's weight, which is 1 where nobody has said.
+func weightOf(b gatewayv1.BackendRef) int64 {
+	if b.Weight == nil {
+		return 1
+	}
+	return int64(*b.Weight)
+}
+
+// versionsServed are the versions that routes may name: their Service is there. One that is just being introduced must lead to a ready
+// pod as well; what becomes of pods later is the gates' affair, and a weight must be writable whatever they do.
+func (w *world) versionsServed() []string {
+	state := w.shift.Status.State
+	introduced := ""
+	switch state.Stage {
+	case v1alpha1.StagePinning:
+		introduced = state.Stable
+	case v1alpha1.StageExposing:
+		introduced = state.Candidate
+	}
+	var served []string
+	for _, s := range w.ourVersionServices() {
+		version, _ := w.versionOf(s.Name)
+		if s.DeletionTimestamp.IsZero() && (version != introduced || w.gatewayAPI.ready[s.Name]) {
+			served = append(served, version)
+		}
+	}
+	return served
+}
+
+// answerWithin is how long a route may wait for a controller to take notice of it.
+const answerWithin = 30 * time.Second
+
+// checkGatewayAPI refuses what routes of the Gateway API cannot do, and reports those that the mesh does not take.
+func (r *Reconciler) checkGatewayAPI(w *world) []shift.Problem {
+	asked, is := w.askedAPI(), w.scope.API
+	if w.spec.Routing != nil && w.spec.Routing.API != "" && asked != is {
+		return []shift.Problem{problem(v1alpha1.ReasonRoutingFixed,
+			"spec.routing.api: %q: the routes of %s are written for api %s, and stay so; hand the service back first (annotation %s: \"true\" on the TrafficShift), or write %q",
+			asked, w.shift.Name, is, v1alpha1.AnnotationDetach, is)}
+	}
+	if !w.gatewayAPIRoutes() {
+		return nil
+	}
+	if !r.GatewayAPI {
+		return []shift.Problem{problem(v1alpha1.ReasonGatewayAPIMissing,
+			"the routes are to be HTTPRoutes, and the cluster had no Gateway API when Sluice was started; install its standard CustomResourceDefinitions (gateway.networking.k8s.io) and restart Sluice, or write routing.api: istio")}
+	}
+	var problems []shift.Problem
+	if w.spec.Routing == nil || w.spec.Routing.API == "" { // asked for by name, these are InvalidSpec
+		for _, err := range w.unsupported {
+			problems = append(problems, problem(v1alpha1.ReasonRoutingUnsupported, "the service is behind a waypoint, and its routes are those of the Gateway API: %v", err))
+		}
+	}
+	return slices.Concat(problems, w.checkRouteNames(), w.checkAnswers(r.Now()))
+}
+
+// checkParents finds Gateways of the Gateway API that could not serve the hosts: one that is not there, or none of whose listeners takes
+// the host. It asks past the cache, and only before something new is served.
+func (r *Reconciler) checkParents(ctx context.Context, w *world) ([]shift.Problem, error) {
+	if !r.GatewayAPI || len(w.spec.Hosts) == 0 || !w.starting() && !w.entryChanges() {
+		return nil, nil
+	}
+	var problems []shift.Problem
+	for _, full := range plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways) {
+		namespace, name, _ := strings.Cut(full, "/")
+		g := &gatewayv1.Gateway{}
+		err := r.Live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, g)
+		switch {
+		case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
+			problems = append(problems, problem(v1alpha1.ReasonGatewayNotFound,
+				"spec.gateways: there is no Gateway (%s) %q, and routes of the Gateway API have no other parents; create it, or name one that is there", gatewayv1.GroupName, full))
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("reading Gateway %s: %w", full, err)
+		}
+		for _, host := range w.spec.Hosts {
+			if !listens(g, host) {
+				problems = append(problems, problem(v1alpha1.ReasonGatewayWithoutHost,
+					"no listener of Gateway (%s) %s takes the host %q; give spec.listeners one whose hostname does, or name another Gateway", gatewayv1.GroupName, full, host))
+			}
+		}
+	}
+	return problems, nil
+}
+
+// listens reports whether a listener takes a host; one without a hostname takes all.
+func listens(g *gatewayv1.Gateway, host string) bool {
+	return slices.ContainsFunc(g.Spec.Listeners, func(l gatewayv1.Listener) bool {
+		return l.Hostname == nil || *l.Hostname == "" || grants(string(*l.Hostname), host) || grants(host, string(*l.Hostname))
+	})
+}
+
+// checkRouteNames finds objects of other owners under the names that ours would have. A version's name that is taken is passed over
+// when the version is named.
+func (w *world) checkRouteNames() []shift.Problem {
+	var problems []shift.Problem
+	if w.scope.Service == nil {
+		return nil
+	}
+	names := []string{plan.HostsName(w.shift.Name)}
+	for _, p := range plan.HTTPPorts(w.scope.Service) {
+		names = append(names, plan.RouteName(w.shift.Name, p.Port))
+	}
+	if w.shift.Status.State.Phase == v1alpha1.PhaseDetaching {
+		return nil
+	}
+	for _, key := range slices.Sorted(maps.Keys(w.gatewayAPI.routes)) {
+		l := w.gatewayAPI.routes[key]
+		hosts := l.GetName() == names[0] && len(w.spec.Hosts) == 0
+		if slices.Contains(names, l.GetName()) && !w.takeable(l) && !hosts {
+			problems = append(problems, problem(v1alpha1.ReasonNameTaken, "%s is somebody else's and is left as it is; rename or delete it, or rename the Deployment", l))
+		}
+	}
+	return problems
+}
+
+// checkAnswers reports the routes that nobody has taken, or that somebody has refused, in the controller's own words: Istio tells what
+// it made of an HTTPRoute, as it does of no VirtualService.
+func (w *world) checkAnswers(now time.Time) []shift.Problem {
+	var problems []shift.Problem
+	for _, l := range w.ourRoutes() {
+		for _, parent := range l.parents {
+			why := l.refused(parent)
+			if why == "" && !l.answered(parent) && now.Sub(l.GetCreationTimestamp().Time) > answerWithin {
+				why = "no controller has taken it: check that istiod runs with PILOT_ENABLE_GATEWAY_API, and that the parent exists"
+			}
+			if why != "" {
+				problems = append(problems, problem(v1alpha1.ReasonRouteNotAccepted, "%s, for %s %s: %s", l, kindOf(parent), parent.Name, why))
+			}
+		}
+	}
+	return problems
+}
+
+func kindOf(p gatewayv1.ParentReference) gatewayv1.Kind {
+	if p.Kind == nil {
+		return "Gateway"
+	}
+	return *p.Kind
+}
+
+// refused is what a controller has against the route as it stands now, for one of its parents.
+func (l liveRoute) refused(parent gatewayv1.ParentReference) string {
+	for _, a := range l.answers {
+		if !sameParent(a.ParentRef, parent) {
+			continue
+		}
+		for _, kind := range []gatewayv1.RouteConditionType{gatewayv1.RouteConditionAccepted, gatewayv1.RouteConditionResolvedRefs} {
+			c := meta.FindStatusCondition(a.Conditions, string(kind))
+			if c != nil && c.Status == metav1.ConditionFalse && c.ObservedGeneration >= l.GetGeneration() {
+				return fmt.Sprintf("%s: %s (%s)", a.ControllerName, c.Message, c.Reason)
+			}
+		}
+	}
+	return ""
+}
+
+func (l liveRoute) answered(parent gatewayv1.ParentReference) bool {
+	return slices.ContainsFunc(l.answers, func(a gatewayv1.RouteParentStatus) bool { return sameParent(a.ParentRef, parent) })
+}
+
+func sameParent(a, b gatewayv1.ParentReference) bool {
+	port := func(p gatewayv1.ParentReference) int32 { return deref(p.Port, 0) }
+	return kindOf(a) == kindOf(b) && a.Name == b.Name && port(a) == port(b) && namespaceOf(a) == namespaceOf(b)
+}
+
+func namespaceOf(p gatewayv1.ParentReference) gatewayv1.Namespace {
+	if p.Namespace == nil {
+		return ""
+	}
+	return *p.Namespace
+}
+
+// liveGatewayAPI returns the object that a planned one would change; nil where there is none, or it is none of the Gateway API's.
+func (w *world) liveGatewayAPI(o plan.Object) client.Object {
+	switch o.(type) {
+	case *gatewayv1.HTTPRoute, *gatewayv1.GRPCRoute:
+		if l, ok := w.gatewayAPI.routes[o.GetObjectKind().GroupVersionKind().Kind+" "+o.GetName()]; ok {
+			return l.Object
+		}
+	case *networkingv1.DestinationRule:
+		if rule, ok := w.gatewayAPI.rules[o.GetName()]; ok {
+			return rule
+		}
+	}
+	return nil
+}
+
+// mendRoutingAPI leaves routing.api open where it cannot be read, or where the spec asks for what that API cannot do: the routes stay
+// what they are. It returns what is wrong with the spec still.
+func mendRoutingAPI(spec *v1alpha1.TrafficShiftSpec, errs field.ErrorList) field.ErrorList {
+	if len(errs) == 0 || spec.Routing == nil || slices.Contains([]v1alpha1.RoutingAPI{"", v1alpha1.RoutingIstio}, spec.Routing.API) ||
+		spec.Routing.API == v1alpha1.RoutingGateway && len(spec.NotForGatewayAPI(field.NewPath("spec"))) == 0 {
+		return errs
+	}
+	mended := *spec.Routing
+	mended.API = ""
+	spec.Routing = &mended
+	return validated(spec)
+}
