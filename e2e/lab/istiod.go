@@ -36,6 +36,8 @@ func (l *Lab) startIstiod(ctx context.Context) error {
 	}, []string{
 		"POD_NAME=istiod", "POD_NAMESPACE=" + istioSystem, "REVISION=default", "XDS_AUTH=false",
 		"VALIDATION_WEBHOOK_CONFIG_NAME=", "INJECTION_WEBHOOK_CONFIG_NAME=",
+		// Waypoints get their configuration; nothing makes their Deployments, and no ztunnel asks for any.
+		"PILOT_ENABLE_AMBIENT=true", "PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER=false",
 		// Short enough to wait for, long enough for a wrong order of writes to reach the proxies as it was written.
 		"PILOT_DEBOUNCE_AFTER=50ms",
 	}, answers(http.DefaultClient, l.IstiodHTTP+"/ready"))

@@ -17,7 +17,7 @@ type Options struct {
 	Keep bool
 	// ControllerBinary is what runs in containers of an image called "sluice". Without it that image cannot be pulled.
 	ControllerBinary string
-	// CRDPaths are files or directories of CustomResourceDefinitions installed beside Istio's.
+	// CRDPaths are files or directories of CustomResourceDefinitions installed beside Istio's and the Gateway API's.
 	CRDPaths []string
 	// AddToScheme extends the scheme of Lab.Client.
 	AddToScheme []func(*runtime.Scheme) error

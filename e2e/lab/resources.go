@@ -31,15 +31,15 @@ import (
 //go:embed injection.yaml
 var injection []byte
 
-// installCRDs installs Istio's resources and the caller's.
+// installCRDs installs Istio's resources, the Gateway API's and the caller's.
 func (l *Lab) installCRDs(ctx context.Context) error {
 	began := time.Now()
-	istio, err := istioCRDs(ctx, filepath.Join(l.root, "e2e"))
+	paths, err := meshCRDs(ctx, filepath.Join(l.root, "e2e"))
 	if err != nil {
 		return err
 	}
 	crds, err := envtest.InstallCRDs(l.REST, envtest.CRDInstallOptions{
-		Paths: append([]string{istio}, l.opts.CRDPaths...), ErrorIfPathMissing: true,
+		Paths: append(paths, l.opts.CRDPaths...), ErrorIfPathMissing: true,
 		MaxTime: time.Minute, PollInterval: 50 * time.Millisecond,
 	})
 	if err != nil {
@@ -49,9 +49,26 @@ func (l *Lab) installCRDs(ctx context.Context) error {
 	return nil
 }
 
-// istioCRDs finds the file of Istio's resources in the module that the lab is built with.
-func istioCRDs(ctx context.Context, module string) (string, error) {
-	const name = "istio.io/api"
+// meshCRDs are the files of Istio's resources, and of those of the Gateway API that Istio knows how to route by, in the modules that the
+// lab is built with.
+func meshCRDs(ctx context.Context, module string) ([]string, error) {
+	istio, err := moduleDir(ctx, module, "istio.io/api")
+	if err != nil {
+		return nil, err
+	}
+	gateway, err := moduleDir(ctx, module, "sigs.k8s.io/gateway-api")
+	if err != nil {
+		return nil, err
+	}
+	paths := []string{filepath.Join(istio, "kubernetes", "customresourcedefinitions.gen.yaml")}
+	for _, kind := range []string{"gatewayclasses", "gateways", "httproutes", "grpcroutes", "referencegrants"} {
+		paths = append(paths, filepath.Join(gateway, "config", "crd", "standard", "gateway.networking.k8s.io_"+kind+".yaml"))
+	}
+	return paths, nil
+}
+
+// moduleDir finds the sources of a module that another one is built with.
+func moduleDir(ctx context.Context, module, name string) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "mod", "download", "-C", module, "-json", name).Output()
 	if err != nil {
 		return "", fmt.Errorf("find the module %s: %w: %s", name, err, out)
@@ -60,7 +77,7 @@ func istioCRDs(ctx context.Context, module string) (string, error) {
 	if err := json.Unmarshal(out, &found); err != nil {
 		return "", fmt.Errorf("find the module %s: %w", name, err)
 	}
-	return filepath.Join(found.Dir, "kubernetes", "customresourcedefinitions.gen.yaml"), nil
+	return found.Dir, nil
 }
 
 // Quiet silences the libraries through which this process talks to the API server: what matters of it comes back as an error.

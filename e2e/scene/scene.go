@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/e2e/lab"
@@ -59,7 +60,7 @@ func Open(ctx context.Context, o Options) (*Scene, error) {
 	s := &Scene{Plane: dataplane.New(), Repo: o.Repo}
 	l, err := lab.Start(ctx, lab.Options{
 		ControllerBinary: o.Controller, DataPlane: s.Plane.Start, Keep: o.Keep, Progress: o.Progress,
-		AddToScheme: []func(*runtime.Scheme) error{v1alpha1.AddToScheme},
+		AddToScheme: []func(*runtime.Scheme) error{v1alpha1.AddToScheme, gatewayv1.Install},
 	})
 	if err != nil {
 		return nil, err

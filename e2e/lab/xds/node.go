@@ -11,8 +11,9 @@ import (
 
 // The kinds of proxy that istiod tells apart by their node id.
 const (
-	Router  = "router"
-	Sidecar = "sidecar"
+	Router   = "router"
+	Sidecar  = "sidecar"
+	Waypoint = "waypoint"
 )
 
 // istioVersion is what the node says it runs: istiod adapts what it sends to older proxies.
@@ -20,7 +21,7 @@ const istioVersion = "1.31.0"
 
 // Node is who a proxy says it is.
 type Node struct {
-	// Type is Router or Sidecar.
+	// Type is Router, Sidecar or Waypoint.
 	Type string
 	// IP, Name and Namespace are the pod's.
 	IP, Name, Namespace string
@@ -60,8 +61,8 @@ func (n Node) Attributes() map[string]any {
 
 // Proto is the node as it stands in the first request of a stream.
 func (n Node) Proto() (*corev3.Node, error) {
-	if n.Type != Router && n.Type != Sidecar {
-		return nil, fmt.Errorf("node %q: type %q is neither %q nor %q", n.Name, n.Type, Router, Sidecar)
+	if n.Type != Router && n.Type != Sidecar && n.Type != Waypoint {
+		return nil, fmt.Errorf("node %q: type %q is none of %q, %q and %q", n.Name, n.Type, Router, Sidecar, Waypoint)
 	}
 	if _, err := netip.ParseAddr(n.IP); err != nil {
 		return nil, fmt.Errorf("node %q: address: %w", n.Name, err)
