@@ -284,6 +284,7 @@ func TestGatewayAPIBlueGreenKeepsTheVersionsServices(t *testing.T) {
 	if diff := cmp.Diff([]string{"micro-api-v2"}, c.versionServices()); diff != "" {
 		t.Errorf("Services of versions (-want +got):\n%s", diff)
 	}
+	c.pass()
 	c.writes = nil
 	c.pass()
 	if len(c.writes) > 0 {
