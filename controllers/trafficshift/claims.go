@@ -10,8 +10,8 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/controllers/plan"
@@ -25,7 +25,7 @@ func (r *Reconciler) checkClaims(ctx context.Context, w *world) ([]shift.Problem
 		return nil, nil
 	}
 	var claims []string
-	for _, find := range []func(context.Context, *world) ([]string, error){r.claimingVirtualServices, r.claimingRules, r.claimingHTTPRoutes} {
+	for _, find := range []func(context.Context, *world) ([]string, error){r.claimingVirtualServices, r.claimingRules, r.claimingRoutes} {
 		found, err := find(ctx, w)
 		if err != nil {
 			return nil, err
@@ -175,48 +175,78 @@ func privateTo(rule *networkingv1.DestinationRule) bool {
 	return len(to) == 1 && (to[0] == "." || to[0] == rule.Namespace)
 }
 
-// meshRoutes are the routes of the Gateway API that may have a Service for a parent.
-var meshRoutes = []schema.GroupVersionKind{
-	{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "HTTPRouteList"},
-	{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "GRPCRouteList"},
-}
-
-// claimingHTTPRoutes finds Gateway API routes whose parent is the Service itself. A cluster without that API has none.
-func (r *Reconciler) claimingHTTPRoutes(ctx context.Context, w *world) ([]string, error) {
+// claimingRoutes finds routes of the Gateway API whose parent is the Service itself, and where ours are such routes, those at the same
+// Gateway for the same host. A cluster without that API has none.
+func (r *Reconciler) claimingRoutes(ctx context.Context, w *world) ([]string, error) {
 	state, version := w.shift.Status.State, w.observation.Template.Version
 	if state.Weight > 0 || state.Candidate == "" && version != "" && (version == state.Stable || version == state.Rejected) {
 		return nil, nil // asked when a release is about to start; from its first weight on the measured share tells
 	}
+	all, err := r.allRoutes(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var claims []string
-	for _, kind := range meshRoutes {
-		list := &unstructured.UnstructuredList{}
-		list.SetGroupVersionKind(kind)
-		if err := r.Live.List(ctx, list); err != nil {
-			if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) { // never there, or not any more
-				continue
-			}
-			return nil, fmt.Errorf("listing %s: %w", strings.TrimSuffix(kind.Kind, "List")+"s", err)
+	for _, route := range all {
+		if w.ours(route) {
+			continue
 		}
-		for i := range list.Items {
-			if route := &list.Items[i]; !w.ours(route) && w.parentOf(route) {
-				claims = append(claims, fmt.Sprintf("%s %s/%s", route.GetKind(), route.GetNamespace(), route.GetName()))
-			}
+		if slices.ContainsFunc(route.parents, func(p gatewayv1.ParentReference) bool {
+			return isService(p) && string(p.Name) == w.scope.Service.Name && parentNamespace(p, route) == w.shift.Namespace
+		}) {
+			claims = append(claims, route.String())
+		} else if host := w.contestedAt(route); host != "" {
+			claims = append(claims, fmt.Sprintf("%s (host %s)", route, host))
 		}
 	}
 	return claims, nil
 }
 
-// parentOf reports whether a Gateway API route is for the Service.
-func (w *world) parentOf(route *unstructured.Unstructured) bool {
-	parents, _, _ := unstructured.NestedSlice(route.Object, "spec", "parentRefs")
-	return slices.ContainsFunc(parents, func(p any) bool {
-		ref, _ := p.(map[string]any)
-		namespace, ok := ref["namespace"].(string)
-		if !ok {
-			namespace = route.GetNamespace()
+// allRoutes are the routes of every namespace, read past the cache.
+func (r *Reconciler) allRoutes(ctx context.Context) ([]liveRoute, error) {
+	var all []liveRoute
+	https, grpcs := &gatewayv1.HTTPRouteList{}, &gatewayv1.GRPCRouteList{}
+	for _, list := range []client.ObjectList{https, grpcs} {
+		if err := r.Live.List(ctx, list); err != nil && !meta.IsNoMatchError(err) && !apierrors.IsNotFound(err) { // never there, or not any more
+			return nil, fmt.Errorf("listing routes of the Gateway API: %w", err)
 		}
-		return ref["kind"] == "Service" && ref["name"] == w.scope.Service.Name && namespace == w.shift.Namespace
+	}
+	for _, route := range https.Items {
+		all = append(all, httpRoute(route))
+	}
+	for _, route := range grpcs.Items {
+		all = append(all, grpcRoute(route))
+	}
+	return all, nil
+}
+
+// contestedAt is the host that somebody else's route takes at a Gateway of ours, with a rule for whatever no other takes or to our Service:
+// of two that match as much the older route wins (Gateway API, HTTPRouteRule). Those with conditions of their own stand beside ours.
+func (w *world) contestedAt(route liveRoute) string {
+	past := slices.ContainsFunc(route.backends, func(b gatewayv1.BackendRef) bool {
+		return string(b.Name) == w.scope.Service.Name && route.GetNamespace() == w.shift.Namespace
 	})
+	if !w.gatewayAPIRoutes() || !route.catchesAll && !past {
+		return ""
+	}
+	ours := plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways)
+	meets := slices.ContainsFunc(route.parents, func(p gatewayv1.ParentReference) bool {
+		return !isService(p) && slices.Contains(ours, parentNamespace(p, route)+"/"+string(p.Name))
+	})
+	for _, host := range route.hosts {
+		if meets && slices.ContainsFunc(w.spec.Hosts, func(h string) bool { return strings.EqualFold(h, string(host)) }) {
+			return string(host)
+		}
+	}
+	return ""
+}
+
+// parentNamespace is where a route's parent is: its own namespace where it names none.
+func parentNamespace(p gatewayv1.ParentReference, route liveRoute) string {
+	if p.Namespace == nil {
+		return route.GetNamespace()
+	}
+	return string(*p.Namespace)
 }
 
 // fullName resolves a host as Istio does: a name without dots is of the namespace of the object that says it (rule V1).

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -64,12 +65,15 @@ type liveRoute struct {
 	backends []gatewayv1.BackendRef
 	rules    int
 	answers  []gatewayv1.RouteParentStatus
+	// catchesAll is whether a rule takes whatever no other does.
+	catchesAll bool
 }
 
 func httpRoute(r gatewayv1.HTTPRoute) liveRoute {
 	r.TypeMeta = metav1.TypeMeta{APIVersion: gatewayv1.GroupVersion.String(), Kind: "HTTPRoute"} // reading through a client leaves it out
 	live := liveRoute{Object: &r, parents: r.Spec.ParentRefs, hosts: r.Spec.Hostnames, rules: len(r.Spec.Rules), answers: r.Status.Parents}
 	for _, rule := range r.Spec.Rules {
+		live.catchesAll = live.catchesAll || len(rule.Matches) == 0 || slices.ContainsFunc(rule.Matches, anyRequest)
 		for _, b := range rule.BackendRefs {
 			live.backends = append(live.backends, b.BackendRef)
 		}
@@ -77,10 +81,18 @@ func httpRoute(r gatewayv1.HTTPRoute) liveRoute {
 	return live
 }
 
+// anyRequest reports whether a match asks for nothing. The API server writes the path's default, the prefix "/".
+func anyRequest(m gatewayv1.HTTPRouteMatch) bool {
+	anyPath := m.Path == nil || ptr.Deref(m.Path.Value, "/") == "/" && ptr.Deref(m.Path.Type, gatewayv1.PathMatchPathPrefix) == gatewayv1.PathMatchPathPrefix
+	return anyPath && len(m.Headers) == 0 && len(m.QueryParams) == 0 && m.Method == nil
+}
+
 func grpcRoute(r gatewayv1.GRPCRoute) liveRoute {
 	r.TypeMeta = metav1.TypeMeta{APIVersion: gatewayv1.GroupVersion.String(), Kind: "GRPCRoute"}
 	live := liveRoute{Object: &r, parents: r.Spec.ParentRefs, hosts: r.Spec.Hostnames, rules: len(r.Spec.Rules), answers: r.Status.Parents}
 	for _, rule := range r.Spec.Rules {
+		live.catchesAll = live.catchesAll || len(rule.Matches) == 0 ||
+			slices.ContainsFunc(rule.Matches, func(m gatewayv1.GRPCRouteMatch) bool { return m.Method == nil && len(m.Headers) == 0 })
 		for _, b := range rule.BackendRefs {
 			live.backends = append(live.backends, b.BackendRef)
 		}
@@ -515,7 +527,7 @@ func (l liveRoute) answered(parent gatewayv1.ParentReference) bool {
 }
 
 func sameParent(a, b gatewayv1.ParentReference) bool {
-	port := func(p gatewayv1.ParentReference) int32 { return deref(p.Port, 0) }
+	port := func(p gatewayv1.ParentReference) int32 { return ptr.Deref(p.Port, 0) }
 	return kindOf(a) == kindOf(b) && a.Name == b.Name && port(a) == port(b) && namespaceOf(a) == namespaceOf(b)
 }
 

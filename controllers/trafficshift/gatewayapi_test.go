@@ -259,6 +259,46 @@ func TestGatewayAPIHostsAndPolicy(t *testing.T) {
 	c.run("the hosts' route to go", 30, func(*v1alpha1.TrafficShift) bool { return c.weights("micro-api-hosts") == nil })
 }
 
+const rivalRoute = `apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: rival}
+spec:
+  parentRefs: [{name: public}]
+  hostnames: [Shop.example.com]
+  rules: [{matches: MATCHES, backendRefs: [{name: BACKEND, port: 80}]}]
+`
+
+// Of two routes that match as much the older one gets everything: a release does not start beside such a route of somebody else's.
+func TestGatewayAPIARouteOfSomebodyElseForTheHost(t *testing.T) {
+	tests := map[string]struct {
+		matches, backend, host string
+		claimed                bool
+	}{
+		"Everything":    {"[]", "other", "shop.example.com", true},
+		"AnyPath":       {"[{path: {type: PathPrefix, value: /}}]", "other", "shop.example.com", true},
+		"ToTheService":  {"[{path: {type: PathPrefix, value: /old}}]", "micro-api", "shop.example.com", true},
+		"WithCondition": {"[{path: {type: PathPrefix, value: /blog}}]", "other", "shop.example.com", false},
+		"WithHeader":    {"[{headers: [{name: x-blog, value: 'yes'}]}]", "other", "shop.example.com", false},
+		"OtherHost":     {"[]", "other", "blog.example.com", false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := byGatewayAPI(t, "  hosts: [shop.example.com]\n  gateways: [public]\n")
+			c.Config.AllowedHosts, c.Config.AllowedGateways = []string{"*"}, []string{"*"}
+			c.apply(strings.Replace(parent, "HOST", "*.example.com", 1))
+			c.apply(strings.NewReplacer("MATCHES", tt.matches, "BACKEND", tt.backend, "Shop.example.com", tt.host).Replace(rivalRoute))
+			accepted := func(s *v1alpha1.TrafficShift) *metav1.Condition {
+				return meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionAccepted)
+			}
+			c.run("a word on it", 10, func(s *v1alpha1.TrafficShift) bool { return accepted(s) != nil })
+			got := accepted(c.shift())
+			if claimed := got.Reason == v1alpha1.ReasonHostClaimed && strings.Contains(got.Message, "HTTPRoute "+c.ns+"/rival (host "+tt.host+")"); claimed != tt.claimed {
+				t.Errorf("Accepted is %s: %s; want it claimed: %t", got.Reason, got.Message, tt.claimed)
+			}
+		})
+	}
+}
+
 // The Service of a version is its preview as well: it stays while the routes need it, and who looks at it before there is a weight is no
 // user that came around the routes.
 func TestGatewayAPIBlueGreenKeepsTheVersionsServices(t *testing.T) {

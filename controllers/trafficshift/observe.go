@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -229,20 +230,20 @@ func (r *Reconciler) readDeployments(ctx context.Context, w *world) error {
 	shiftCopy := w.shift.DeepCopy()
 	shiftCopy.Spec = w.spec
 	w.scope = plan.Scope{Shift: shiftCopy, Template: template, Records: map[string]*appsv1.ControllerRevision{}, Restarted: map[string]string{}, GatewaySelector: r.Config.GatewaySelector}
-	if n := deref(template.Spec.Replicas, 1); n > 0 && apply.AppliedByOthers(template, v1alpha1.FieldManager, "replicas") {
+	if n := ptr.Deref(template.Spec.Replicas, 1); n > 0 && apply.AppliedByOthers(template, v1alpha1.FieldManager, "replicas") {
 		w.scope.Wish = &n
 	}
 	w.observation.Template = shift.Template{
-		Exists: true, UID: string(template.UID), Replicas: deref(template.Spec.Replicas, 1), Available: template.Status.AvailableReplicas,
+		Exists: true, UID: string(template.UID), Replicas: ptr.Deref(template.Spec.Replicas, 1), Available: template.Status.AvailableReplicas,
 		Settled: settled(template), Held: template.Annotations[v1alpha1.AnnotationHeld] == "true", Generation: template.Generation,
-		HistoryLimit: int(deref(template.Spec.RevisionHistoryLimit, 10)),
+		HistoryLimit: int(ptr.Deref(template.Spec.RevisionHistoryLimit, 10)),
 	}
 	return nil
 }
 
 // settled reports whether a Deployment's own rollout has ended, as kubectl rollout status reads it.
 func settled(d *appsv1.Deployment) bool {
-	want := deref(d.Spec.Replicas, 1)
+	want := ptr.Deref(d.Spec.Replicas, 1)
 	s := d.Status
 	return s.ObservedGeneration >= d.Generation && s.UpdatedReplicas >= want && s.Replicas == s.UpdatedReplicas && s.AvailableReplicas >= want
 }
@@ -274,7 +275,7 @@ func (r *Reconciler) readRecords(ctx context.Context, w *world) error {
 		}
 		v := versions[version]
 		v.Name, v.Exists = version, true
-		v.Replicas, v.Ready, v.Available = deref(d.Spec.Replicas, 1), d.Status.ReadyReplicas, d.Status.AvailableReplicas
+		v.Replicas, v.Ready, v.Available = ptr.Deref(d.Spec.Replicas, 1), d.Status.ReadyReplicas, d.Status.AvailableReplicas
 		v.RestartedAt = d.Spec.Template.Annotations[v1alpha1.AnnotationRestartedAt]
 		w.scope.Restarted[version] = v.RestartedAt
 		versions[version] = v
@@ -348,10 +349,10 @@ func (w *world) replicas() int32 {
 		return 0
 	}
 	if !w.observation.Template.Held {
-		return deref(w.scope.Template.Spec.Replicas, 1)
+		return ptr.Deref(w.scope.Template.Spec.Replicas, 1)
 	}
 	if stable, ok := w.deployments[plan.VersionName(w.shift.Name, w.shift.Status.State.Stable)]; ok {
-		return deref(stable.Spec.Replicas, 1)
+		return ptr.Deref(stable.Spec.Replicas, 1)
 	}
 	return 1 // a held template's 0 is Sluice's own, and says nothing
 }
@@ -495,11 +496,4 @@ func (w *world) live(o plan.Object) client.Object {
 		return w.liveGatewayAPI(o)
 	}
 	return live
-}
-
-func deref(p *int32, def int32) int32 {
-	if p == nil {
-		return def
-	}
-	return *p
 }

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -144,7 +145,7 @@ func (w *world) raisesCapacity(step plan.Step) bool {
 		return false
 	}
 	live, there := w.deployments[d.Name]
-	return !there || deref(d.Spec.Replicas, 1) >= deref(live.Spec.Replicas, 1)
+	return !there || ptr.Deref(d.Spec.Replicas, 1) >= ptr.Deref(live.Spec.Replicas, 1)
 }
 
 // first prefers a real error over a conflict, which only says to look again.
