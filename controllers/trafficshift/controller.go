@@ -68,8 +68,8 @@ type Reconciler struct {
 
 	digests digests
 	turns   turns
-	// GatewayAPI is whether the cluster had the Gateway API's routes when the controller started: SetupWithManager finds out.
-	GatewayAPI bool
+	// GatewayAPI reports whether the cluster has the Gateway API's routes, which are watched from then on. SetupWithManager sets it.
+	GatewayAPI func() (bool, error)
 }
 
 // SetupWithManager registers the reconciler and its watches.
@@ -90,10 +90,14 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, handler.EnqueueRequestsFromMapFunc(byTarget), builder.WithPredicates(targetsChanged())).
 		WatchesRawSource(source.Channel(r.news(), handler.EnqueueRequestsFromMapFunc(byName))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4})
-	if err := r.watchRoutes(mgr, b); err != nil {
+	c, err := b.Build(r)
+	if err != nil {
 		return err
 	}
-	return b.Complete(r)
+	routes := &routesWatch{mapper: mgr.GetRESTMapper(), cache: mgr.GetCache(), watch: c.Watch, now: r.Now}
+	r.GatewayAPI = routes.present
+	_, err = routes.present()
+	return err
 }
 
 // CacheByObject bounds what the manager keeps in memory: of pods and records only those of versions.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -17,10 +18,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
-	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -30,23 +31,46 @@ import (
 
 // The Gateway API's side of one pass: what of it stands, which of the two APIs is the shift's, and what its routes say.
 
-// watchRoutes finds out whether the cluster has the Gateway API, and watches its routes if it does. A watch of a kind that the cluster
-// does not know would keep the controller from starting; one that comes later is found by the next start.
-func (r *Reconciler) watchRoutes(mgr ctrl.Manager, b *builder.Builder) error {
+// routesWatch finds the Gateway API in the cluster and watches its routes, whenever it comes: a watch of a kind that the cluster does not
+// know would keep the controller from starting.
+type routesWatch struct {
+	mapper meta.RESTMapper
+	cache  cache.Cache
+	watch  func(source.Source) error
+	now    func() time.Time
+
+	mu       sync.Mutex
+	watching bool
+	asked    time.Time
+}
+
+// askAgain is how long the cluster is not asked again for an API that it did not have.
+const askAgain = 30 * time.Second
+
+// present reports whether the routes are watched, and starts to watch them where the API has come.
+func (w *routesWatch) present() (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.watching || w.now().Sub(w.asked) < askAgain {
+		return w.watching, nil
+	}
+	w.asked = w.now()
 	for _, kind := range []string{"HTTPRoute", "GRPCRoute"} {
-		_, err := mgr.GetRESTMapper().RESTMapping(schema.GroupKind{Group: gatewayv1.GroupName, Kind: kind}, gatewayv1.GroupVersion.Version)
+		_, err := w.mapper.RESTMapping(schema.GroupKind{Group: gatewayv1.GroupName, Kind: kind}, gatewayv1.GroupVersion.Version)
 		if meta.IsNoMatchError(err) {
-			return nil
+			return false, nil
 		}
 		if err != nil {
-			return fmt.Errorf("looking for the Gateway API: %w", err)
+			return false, fmt.Errorf("looking for the Gateway API: %w", err)
 		}
 	}
-	r.GatewayAPI = true
-	b.Watches(&gatewayv1.HTTPRoute{}, handler.EnqueueRequestsFromMapFunc(byLabel)).
-		Watches(&gatewayv1.GRPCRoute{}, handler.EnqueueRequestsFromMapFunc(byLabel)).
-		Watches(&discoveryv1.EndpointSlice{}, handler.EnqueueRequestsFromMapFunc(byLabel))
-	return nil
+	for _, o := range []client.Object{&gatewayv1.HTTPRoute{}, &gatewayv1.GRPCRoute{}, &discoveryv1.EndpointSlice{}} {
+		if err := w.watch(source.Kind(w.cache, o, handler.EnqueueRequestsFromMapFunc(byLabel))); err != nil {
+			return false, fmt.Errorf("watching the Gateway API: %w", err)
+		}
+	}
+	w.watching = true
+	return true, nil
 }
 
 // gatewayAPI is what stands of the Gateway API under the names of one shift, whoever owns it.
@@ -55,6 +79,7 @@ type gatewayAPI struct {
 	services map[string]*corev1.Service
 	rules    map[string]*networkingv1.DestinationRule
 	ready    map[string]bool // the Services of versions, by name, that have a ready endpoint
+	present  bool            // whether the cluster has the API
 }
 
 // liveRoute is a route of either kind as it was read.
@@ -115,7 +140,11 @@ func (r *Reconciler) readGatewayAPI(ctx context.Context, w *world) error {
 	if w.scope.Template == nil {
 		return nil
 	}
-	if err := r.readVersionServices(ctx, w); err != nil || !r.GatewayAPI {
+	if err := r.readVersionServices(ctx, w); err != nil {
+		return err
+	}
+	var err error
+	if w.gatewayAPI.present, err = r.GatewayAPI(); err != nil || !w.gatewayAPI.present {
 		return err
 	}
 	if err := r.readRoutes(ctx, w); err != nil {
@@ -408,9 +437,9 @@ func (r *Reconciler) checkGatewayAPI(w *world) []shift.Problem {
 	if !w.gatewayAPIRoutes() {
 		return nil
 	}
-	if !r.GatewayAPI {
+	if !w.gatewayAPI.present {
 		return []shift.Problem{problem(v1alpha1.ReasonGatewayAPIMissing,
-			"the routes are to be HTTPRoutes, and the cluster had no Gateway API when Sluice was started; install its standard CustomResourceDefinitions (gateway.networking.k8s.io) and restart Sluice, or write routing.api: istio")}
+			"the routes are to be HTTPRoutes, and the cluster has no Gateway API; install its standard CustomResourceDefinitions (gateway.networking.k8s.io), or write routing.api: istio")}
 	}
 	var problems []shift.Problem
 	if w.spec.Routing == nil || w.spec.Routing.API == "" { // asked for by name, these are InvalidSpec
@@ -424,7 +453,7 @@ func (r *Reconciler) checkGatewayAPI(w *world) []shift.Problem {
 // checkParents finds Gateways of the Gateway API that could not serve the hosts: one that is not there, or none of whose listeners takes
 // the host. It asks past the cache, and only before something new is served.
 func (r *Reconciler) checkParents(ctx context.Context, w *world) ([]shift.Problem, error) {
-	if !r.GatewayAPI || len(w.spec.Hosts) == 0 || !w.starting() && !w.entryChanges() {
+	if !w.gatewayAPI.present || len(w.spec.Hosts) == 0 || !w.starting() && !w.entryChanges() {
 		return nil, nil
 	}
 	var problems []shift.Problem

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
 
@@ -417,7 +418,8 @@ func TestTheRoutingAPIStaysWhatItIs(t *testing.T) {
 // A cluster without the Gateway API is told how to get it, before any traffic is touched.
 func TestWithoutTheGatewayAPITheRemedyIsSaid(t *testing.T) {
 	c := newCluster(t)
-	c.GatewayAPI = false
+	present := false
+	c.GatewayAPI = func() (bool, error) { return present, nil }
 	c.apply(service)
 	c.apply(strings.Replace(trafficShift, "spec:", "spec:\n  routing: {api: gateway}\n", 1))
 	c.kubelet()
@@ -425,11 +427,37 @@ func TestWithoutTheGatewayAPITheRemedyIsSaid(t *testing.T) {
 		c.pass()
 	}
 	accepted := meta.FindStatusCondition(c.shift().Status.Conditions, v1alpha1.ConditionAccepted)
-	if accepted.Reason != v1alpha1.ReasonGatewayAPIMissing || !strings.Contains(accepted.Message, "restart Sluice") {
+	if accepted.Reason != v1alpha1.ReasonGatewayAPIMissing || !strings.Contains(accepted.Message, "install its standard CustomResourceDefinitions") {
 		t.Errorf("Accepted is %+v", accepted)
 	}
 	if sizes := c.deploymentSizes(); len(sizes) > 1 {
 		t.Errorf("versions were started all the same: %q", sizes)
+	}
+	present = true
+	c.run("adoption once it is there", 60, resting)
+}
+
+// The API may come after Sluice has started, as GitOps has it: it is asked for again, now and then, and watched from then on, once.
+func TestTheGatewayAPIMayComeLater(t *testing.T) {
+	mapper := meta.NewDefaultRESTMapper(nil)
+	now, watches := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), 0
+	routes := &routesWatch{mapper: mapper, now: func() time.Time { return now }, watch: func(source.Source) error { watches++; return nil }}
+	present := func(want bool) {
+		t.Helper()
+		if got, err := routes.present(); got != want || err != nil {
+			t.Errorf("present: %t, %v; want %t", got, err, want)
+		}
+	}
+	present(false)
+	mapper.Add(gatewayv1.SchemeGroupVersion.WithKind("HTTPRoute"), meta.RESTScopeNamespace)
+	mapper.Add(gatewayv1.SchemeGroupVersion.WithKind("GRPCRoute"), meta.RESTScopeNamespace)
+	present(false)
+	now = now.Add(askAgain)
+	present(true)
+	now = now.Add(askAgain)
+	present(true)
+	if watches != 3 {
+		t.Errorf("%d watches were begun; want those of HTTPRoutes, GRPCRoutes and EndpointSlices", watches)
 	}
 }
 
