@@ -289,3 +289,33 @@ func (d *desk) check(t *testing.T, name, candidate string, weights ...string) {
 	}
 	t.Logf("%d questions about %v", len(ids), told)
 }
+
+// From the files of examples/gates. Its README: "A gate that has no answer holds", "the candidate gets its first weight and stays there, and the
+// message says what it waits for". Its hold is made short here.
+func TestGatesWithoutAnAnswer(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	const name = "orders"
+	example(t, s, "gates", name)
+	hurried := map[string]string{}
+	for _, setting := range quick[2:] {
+		key, value, _ := strings.Cut(setting, "=")
+		hurried[v1alpha1.Prefix+key] = value
+	}
+	if err := s.Annotate(t.Context(), deployment(name), hurried); err != nil {
+		t.Fatal(err)
+	}
+	users := within(t, s, name, "http://orders.shop.svc.cluster.local/", 60)
+	image(t, s, name, "docker.io/sluice-dev/micro-api:1.3")
+	await(t, s, name, "to prove its first weight", proven(50))
+	waiting := func(ts *v1alpha1.TrafficShift) bool {
+		return ts.Status.State.Weight == 50 && strings.Contains(ts.Status.Message, "gate orders") && strings.Contains(ts.Status.Message, "gate change-desk")
+	}
+	ts := await(t, s, name, "to wait for its gates", waiting)
+	if strings.Contains(ts.Status.Message, "change-desk-next") {
+		t.Errorf("it waits for a dry run: %s", ts.Status.Message)
+	}
+	tell(t, s, name, v1alpha1.AnnotationAbort, "v2")
+	await(t, s, name, "to be taken back", scene.Rejected("v2"))
+	lossless(t, users)
+}

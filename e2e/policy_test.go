@@ -113,3 +113,29 @@ func TestAFreeze(t *testing.T) {
 	await(t, s, name, "to be promoted when the freeze is lifted", scene.Stable("v2"))
 	lossless(t, users)
 }
+
+// From the files of examples/policy. Its README: "a ladder, limits, two services at a time, and two freezes", "The last line shows what comes from
+// the policy, and the settings that rule", and in a freeze `basket` "says so and starts when it may". Not parallel: the folder labels the
+// namespace that the other examples apply without the label.
+func TestAPolicySharedWithATier(t *testing.T) {
+	s := stage(t)
+	const name = "basket"
+	t.Cleanup(func() {
+		_ = s.Client.Delete(context.Background(), &v1alpha1.ShiftPolicy{ObjectMeta: metav1.ObjectMeta{Name: "standard"}})
+	})
+	example(t, s, "policy", name)
+	ts := await(t, s, name, "to be under the policy", func(ts *v1alpha1.TrafficShift) bool { return ts.Status.Policy != nil && ts.Status.Effective != nil })
+	if got := ts.Status.Policy.Fields; !slices.Contains(got, "steps") || !slices.Contains(got, "bake") || slices.Contains(got, "hold") {
+		t.Errorf("of the policy come %q; want steps and bake, and not hold, which the service says itself", got)
+	}
+	for _, want := range []string{`"hold":"5m0s"`, `"bake":"15m0s"`, `"maxErrorRate":"0.5%"`} {
+		if got := string(ts.Status.Effective.Raw); !strings.Contains(got, want) {
+			t.Errorf("the settings that rule are %s; want %s among them", got, want)
+		}
+	}
+	image(t, s, name, "docker.io/sluice-dev/micro-api:1.2")
+	ts = await(t, s, name, "to start, or to say why not", func(ts *v1alpha1.TrafficShift) bool {
+		return ts.Status.Candidate == "v2" || ts.Status.Candidate == "" && strings.Contains(ts.Status.Message, "freeze")
+	})
+	t.Logf("%s: %s", ts.Status.Phase, ts.Status.Message)
+}

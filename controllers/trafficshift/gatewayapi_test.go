@@ -14,6 +14,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -449,8 +450,9 @@ func TestTheGatewayAPIMayComeLater(t *testing.T) {
 		}
 	}
 	present(false)
-	mapper.Add(gatewayv1.SchemeGroupVersion.WithKind("HTTPRoute"), meta.RESTScopeNamespace)
-	mapper.Add(gatewayv1.SchemeGroupVersion.WithKind("GRPCRoute"), meta.RESTScopeNamespace)
+	for _, kind := range []string{"HTTPRoute", "GRPCRoute"} {
+		mapper.Add(schema.GroupVersionKind{Group: gatewayv1.GroupName, Version: gatewayv1.GroupVersion.Version, Kind: kind}, meta.RESTScopeNamespace)
+	}
 	present(false)
 	now = now.Add(askAgain)
 	present(true)
