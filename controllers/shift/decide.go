@@ -134,6 +134,10 @@ func (p *pass) takeBack() {
 		p.next = v1alpha1.State{LastVersion: p.next.LastVersion, TemplateUID: p.next.TemplateUID}
 	case p.next.Stage == v1alpha1.StageReturning && p.next.Stable != "" && p.obs.Template.Held:
 		p.enter(v1alpha1.PhaseStable, "")
+	case p.next.Stage == v1alpha1.StageReturning && p.next.Stable != "" && p.pinned():
+		// The mark was lost: the routes are proven to hold before the Deployment's own pods are scaled down again.
+		p.next.SubsetSince, p.next.RoutedSince = nil, nil
+		p.enter(v1alpha1.PhaseAdopting, v1alpha1.StagePinning)
 	}
 }
 

@@ -196,7 +196,7 @@ func (p *pass) desiredDetaching() Desired {
 		}
 	}
 	returning := p.next.Stage == v1alpha1.StageReturning
-	if p.obs.Template.Held && (!returning || p.returnable()) {
+	if p.pinned() && (!returning || p.returnable()) {
 		want := max(p.strength(), p.obs.Template.Replicas) // an autoscaler of the Deployment's own has woken up with it
 		d.Template = &want
 	}

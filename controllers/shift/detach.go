@@ -22,19 +22,21 @@ func (p *pass) detach() {
 	}
 }
 
-// giveBack starts the Deployment's own pods, if they are those of the version that users are on.
+// giveBack starts the Deployment's own pods, if they are those of the version that users are on. While routes of ours stand, nobody
+// is on those pods: whatever became of the mark (kubectl rollout undo takes every annotation away, kubectl replace may), they must be
+// there before the routes let go.
 func (p *pass) giveBack() {
 	t := p.obs.Template
 	want := t.Replicas
-	if t.Held {
+	if p.pinned() {
 		want = p.strength()
 	}
 	switch {
-	case t.Held && !p.returnable():
+	case p.pinned() && !p.returnable():
 		p.say(v1alpha1.ReasonTemplateNotStable,
 			"the Deployment's template is not that of %s, which users are on: handing back would release it ungated; put the template back, or set the annotation %s: \"true\" on the TrafficShift",
 			p.next.Stable, v1alpha1.AnnotationForce)
-	case !t.Held && !p.obs.Rule && p.obs.noTables():
+	case !p.pinned():
 		p.enter(v1alpha1.PhaseDetaching, v1alpha1.StageUnpinning)
 		p.next.RoutedSince = nil
 		p.say(v1alpha1.ReasonDetaching, "no route of Sluice's carries the service yet: there is nothing to hand back")
@@ -46,6 +48,9 @@ func (p *pass) giveBack() {
 		p.say(v1alpha1.ReasonDetaching, "the Deployment's own pods are available; letting the routes go")
 	}
 }
+
+// pinned reports whether the traffic may be on versions alone: the Deployment is held, or routes of ours stand.
+func (p *pass) pinned() bool { return p.obs.Template.Held || p.obs.Rule || !p.obs.noTables() }
 
 // returnable reports whether the template may run ungated: it is the stable version, or somebody takes the risk.
 func (p *pass) returnable() bool {

@@ -251,6 +251,27 @@ func TestHandingBackBringsTheTemplateUpFirst(t *testing.T) {
 	}
 }
 
+// Whoever takes the annotations away may take the mark with them: kubectl rollout undo puts those of an old ReplicaSet in their place.
+func TestHandingBackWithoutTheMarkBringsTheTemplateUpFirst(t *testing.T) {
+	for template, want := range map[int]string{1: v1alpha1.ReasonDetached, 2: v1alpha1.ReasonTemplateNotStable} {
+		w := adopted(t)
+		w.held, w.template, w.intents.Detach = false, template, true
+		for range 100 {
+			w.pass(-1)
+			w.tick()
+			if (len(w.tables) == 0 || w.bare["mesh"] || w.bare["hosts"]) && w.templateRun.ready < 3 {
+				t.Fatalf("template %d: the routes let go with %d of 3 template pods ready\n%s", template, w.templateRun.ready, w.transcript.String())
+			}
+		}
+		if w.last.Reason != want {
+			t.Errorf("template %d: %s; want %s", template, w.last, want)
+		}
+		if template == 2 && (w.templateRun.replicas > 0 || len(w.tables) == 0) {
+			t.Errorf("an unproven template runs %d pods", w.templateRun.replicas)
+		}
+	}
+}
+
 func TestHandingBackRefusesAnUnprovenTemplate(t *testing.T) {
 	w := adopted(t)
 	w.errorRate[2] = 1

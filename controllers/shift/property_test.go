@@ -63,6 +63,7 @@ func disturb(t *rapid.T, w *world) {
 	case 10:
 		w.intents.Detach = rapid.Bool().Draw(t, "detach")
 		w.intents.Force = rapid.Bool().Draw(t, "force")
+		w.held = w.held && !(w.intents.Detach && rapid.Bool().Draw(t, "unmarked"))
 	case 11:
 		w.state.Gate.CountedTo = nil // the collector has to start over
 	case 12:
