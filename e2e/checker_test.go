@@ -48,14 +48,14 @@ func TestIstioFindsNothingWrong(t *testing.T) {
 	await(t, s, name, "to be at rest", scene.Stable("v2"))
 	handBack(t, s, name)
 
-	// RollingBack, Adopting Recording and Adopting Holding may last for less than a look does. What is written in the first is still
-	// there in what follows, Failed with a version retiring; in the others the mesh is told nothing.
+	// RollingBack, Adopting Recording, Adopting Holding and Detaching Returning may last for less than a look does. What is written in the
+	// first is still there in what follows, Failed with a version retiring; in the others the mesh is told nothing.
 	c.end(t, []string{
 		"Adopting Starting", "Adopting Pinning", "Stable",
 		"Progressing Preparing", "Progressing Exposing", "Progressing Stepping 5%", "Progressing Stepping 12.5%",
 		"Progressing Stepping 50%", "Progressing Baking 100%",
 		"Stable, v1 retiring", "Failed, v3 retiring", "Failed",
-		"Detaching Returning", "Detaching Unpinning", "Detaching Removing", "handed back",
+		"Detaching Unpinning", "Detaching Removing", "handed back",
 	})
 }
 
@@ -183,7 +183,7 @@ func handBack(t *testing.T, s *scene.Scene, name string) {
 	}
 	gone := map[string]string{}
 	for key := range d.Annotations {
-		if strings.HasPrefix(key, v1alpha1.Prefix) && key != v1alpha1.AnnotationHeld && key != v1alpha1.AnnotationLastWish {
+		if strings.HasPrefix(key, v1alpha1.Prefix) {
 			gone[key] = ""
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/e2e/lab/load"
 	"github.com/sluice-dev/sluice/e2e/lab/xds"
 	"github.com/sluice-dev/sluice/e2e/scene"
 )
@@ -37,13 +38,13 @@ func TestGatewayAPI(t *testing.T) {
 
 	release(t, s, name, "v2")
 	await(t, s, name, "to prove 50%", proven(500))
-	checkShare(t, "in the mesh", users, "v2", 500, 4*time.Second)
 	for _, port := range []uint32{80, 7070} {
 		want := map[string]uint32{backend(name, "v1", port): 50, backend(name, "v2", port): 50}
 		if diff := cmp.Diff(want, weighted(watcher.Snapshot(), port, name)); diff != "" {
 			t.Errorf("what istiod tells a sidecar of port %d (-want +got):\n%s", port, diff)
 		}
 	}
+	checkShares(t, s, name, "v2", 500, 4*time.Second, map[string]*load.Source{"in the mesh": users})
 	await(t, s, name, "to be promoted", scene.Stable("v2"))
 	checkShare(t, "in the mesh", users, "v2", v1alpha1.Whole, 2*time.Second)
 	if err := s.Gone(t.Context(), patience, &corev1.Service{ObjectMeta: deployment(name + "-v1").ObjectMeta}); err != nil {

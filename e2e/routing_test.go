@@ -48,8 +48,7 @@ func TestAttach(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, s, name, "to prove 50%", proven(500))
-	checkShare(t, "in the mesh", inside, v2, 500, 4*time.Second)
-	checkShare(t, "at the gateway", outside, v2, 500, 4*time.Second)
+	checkShares(t, s, name, v2, 500, 4*time.Second, map[string]*load.Source{"in the mesh": inside, "at the gateway": outside})
 	checkPolicyAndSubsets(t, s, name, "v1", "v2")
 
 	git, err := os.ReadFile(filepath.Join(s.Repo, "examples", "attach", "routes.yaml"))
@@ -150,8 +149,7 @@ func TestDelegate(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, s, name, "to prove 50%", proven(500))
-	checkShare(t, "in the mesh", inside, v2, 500, 4*time.Second)
-	checkShare(t, "at the gateway", outside, v2, 500, 4*time.Second)
+	checkShares(t, s, name, v2, 500, 4*time.Second, map[string]*load.Source{"in the mesh": inside, "at the gateway": outside})
 	await(t, s, name, "to be promoted", scene.Stable("v2"))
 
 	if err := s.Annotate(t.Context(), shiftOf(name), map[string]string{v1alpha1.AnnotationDetach: "true"}); err != nil {

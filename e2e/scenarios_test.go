@@ -35,9 +35,7 @@ func TestMicroAPI(t *testing.T) {
 	}
 	for _, weight := range []v1alpha1.Permille{50, 300, 700} {
 		await(t, s, name, "to prove "+weight.String(), proven(weight))
-		for where, source := range map[string]*load.Source{"in the mesh": inside, "at the gateway": outside} {
-			checkShare(t, where, source, v2, weight, 6*time.Second)
-		}
+		checkShares(t, s, name, v2, weight, 6*time.Second, map[string]*load.Source{"in the mesh": inside, "at the gateway": outside})
 	}
 	await(t, s, name, "to be promoted", scene.Stable("v2"))
 	checkShare(t, "at the gateway", outside, v2, v1alpha1.Whole, 2*time.Second)
@@ -155,6 +153,20 @@ func lossless(t *testing.T, sources ...*load.Source) {
 			t.Errorf("%d of %d requests failed; %v", r.Failed, r.Total, r.ByVersion)
 		}
 	}
+}
+
+// checkShares is checkShare for several sources, at a step that is paused for as long as it takes.
+func checkShares(t *testing.T, s *scene.Scene, name, version string, weight v1alpha1.Permille, during time.Duration, sources map[string]*load.Source) {
+	t.Helper()
+	require(t, s, name, v1alpha1.AnnotationPaused, "true")
+	await(t, s, name, "to be paused at "+weight.String(), func(ts *v1alpha1.TrafficShift) bool {
+		c := condition(ts, v1alpha1.ConditionProgressing)
+		return ts.Status.State.Weight == weight && c != nil && c.Reason == v1alpha1.ReasonPaused
+	})
+	for where, source := range sources {
+		checkShare(t, where, source, version, weight, during)
+	}
+	require(t, s, name, v1alpha1.AnnotationPaused, "")
 }
 
 // checkShare asserts that what clients saw in a while to come splits as the weight says, within binomial error (3.9 standard deviations:
