@@ -70,13 +70,13 @@ func stage(t *testing.T) *scene.Scene {
 	return shared.scene
 }
 
-// shop is where the tests' services live: in the mesh, and granted their hosts.
+// shop is where the tests' services live: in the mesh, and granted their hosts and the policies of a tier, as in every folder of examples.
 const shop = `
 apiVersion: v1
 kind: Namespace
 metadata:
   name: ` + scene.Shop + `
-  labels: {istio-injection: enabled}
+  labels: {istio-injection: enabled, tier: standard}
   annotations: {sluice.dev/allowed-hosts: "*.example.com"}
 `
 

@@ -115,10 +115,10 @@ func TestAFreeze(t *testing.T) {
 }
 
 // From the files of examples/policy. Its README: "a ladder, limits, two services at a time, and two freezes", "The last line shows what comes from
-// the policy, and the settings that rule", and in a freeze `basket` "says so and starts when it may". Not parallel: the folder labels the
-// namespace that the other examples apply without the label.
+// the policy, and the settings that rule", and in a freeze `basket` "says so and starts when it may".
 func TestAPolicySharedWithATier(t *testing.T) {
 	s := stage(t)
+	t.Parallel()
 	const name = "basket"
 	t.Cleanup(func() {
 		_ = s.Client.Delete(context.Background(), &v1alpha1.ShiftPolicy{ObjectMeta: metav1.ObjectMeta{Name: "standard"}})

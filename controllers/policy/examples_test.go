@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 
@@ -33,6 +34,9 @@ func TestExamplesCanBeFollowed(t *testing.T) {
 			if err := yaml.UnmarshalStrict([]byte(doc), &p); err != nil {
 				t.Errorf("%s: %v", file, err)
 			}
+			if ns := namespace(t, filepath.Dir(file)); !policy.Grants(&p.Spec, ns.Labels) {
+				t.Errorf("%s: it is not for the namespace of its own folder, which has the labels %v", file, ns.Labels)
+			}
 			if errs := policy.Check(&p.Spec, field.NewPath("spec")); len(errs) > 0 {
 				t.Errorf("%s: %v", file, errs)
 			}
@@ -41,4 +45,18 @@ func TestExamplesCanBeFollowed(t *testing.T) {
 	if seen == 0 {
 		t.Error("no example has a ShiftPolicy")
 	}
+}
+
+// namespace is the one that a folder applies.
+func namespace(t *testing.T, folder string) *metav1.PartialObjectMetadata {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(folder, "namespace.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns := &metav1.PartialObjectMetadata{}
+	if err := yaml.UnmarshalStrict(raw, ns); err != nil {
+		t.Fatal(err)
+	}
+	return ns
 }

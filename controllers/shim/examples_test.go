@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -61,6 +62,45 @@ func TestExamplesAreAccepted(t *testing.T) {
 		if shifts == 0 {
 			t.Errorf("%s has no annotated Deployment", name)
 		}
+	}
+}
+
+// TestExamplesShareTheirNamespace holds what makes it harmless to apply one folder after another: none takes away a grant or a label that
+// another needs.
+func TestExamplesShareTheirNamespace(t *testing.T) {
+	shared, first := map[string]*unstructured.Unstructured{}, map[string]string{}
+	for folder, objects := range examples(t) {
+		ns := objects[0]
+		if was, found := shared[ns.GetName()]; found && !reflect.DeepEqual(was, ns) {
+			t.Errorf("%s and %s have two Namespaces %s that differ: copy one of them", folder, first[ns.GetName()], ns.GetName())
+		}
+		shared[ns.GetName()], first[ns.GetName()] = ns, folder
+	}
+	if len(shared) == 0 || len(shared) == len(examples(t)) {
+		t.Errorf("the examples have %d namespaces; want one that several share", len(shared))
+	}
+}
+
+// TestExamplesAreGrantedTheirHosts holds each folder's Namespace to the hosts that its services ask for.
+func TestExamplesAreGrantedTheirHosts(t *testing.T) {
+	asked := 0
+	for folder, objects := range examples(t) {
+		grant, ok := strings.CutPrefix(objects[0].GetAnnotations()[sluice.AnnotationAllowedHosts], "*")
+		for _, u := range objects {
+			for _, key := range []string{sluice.AnnotationHosts, sluice.AnnotationPreview} {
+				host := u.GetAnnotations()[key]
+				if !strings.Contains(host, ".") {
+					continue // none, or a preview without a host
+				}
+				asked++
+				if !ok || !strings.HasSuffix(host, grant) {
+					t.Errorf("%s: %s asks for %s, which the Namespace does not grant", folder, u.GetName(), host)
+				}
+			}
+		}
+	}
+	if asked == 0 {
+		t.Error("no example asks for a host")
 	}
 }
 
