@@ -59,7 +59,7 @@ spec:
 func TestAmbient(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
-	const name = "catalog"
+	const name = "inventory"
 	if err := s.Apply(t.Context(), "examples/ambient"); err != nil {
 		t.Fatal(err)
 	}
@@ -223,11 +223,11 @@ func removeNamespace(t *testing.T, s *scene.Scene, name string) {
 	ctx := context.Background() // the test's own has ended
 	if t.Failed() {
 		ts := &v1alpha1.TrafficShift{}
-		if err := s.Client.Get(ctx, types.NamespacedName{Namespace: name, Name: "catalog"}, ts); err == nil {
+		if err := s.Client.Get(ctx, types.NamespacedName{Namespace: name, Name: "inventory"}, ts); err == nil {
 			t.Logf("%s %s weight %q observed %q: %s", ts.Status.Phase, ts.Status.State.Stage, ts.Status.Weight, ts.Status.ObservedWeight, ts.Status.Message)
 		}
 	}
-	for _, d := range []string{"catalog", "waypoint"} {
+	for _, d := range []string{"inventory", "waypoint"} {
 		o := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: d}}
 		if err := client.IgnoreNotFound(s.Client.Delete(ctx, o)); err != nil && s.Err() == nil {
 			t.Errorf("removing %s: %v", d, err)

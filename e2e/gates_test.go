@@ -295,7 +295,7 @@ func (d *desk) check(t *testing.T, name, candidate string, weights ...string) {
 func TestGatesWithoutAnAnswer(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
-	const name = "orders"
+	const name = "purchases"
 	example(t, s, "gates", name)
 	hurried := map[string]string{}
 	for _, setting := range quick[2:] {
@@ -305,7 +305,7 @@ func TestGatesWithoutAnAnswer(t *testing.T) {
 	if err := s.Annotate(t.Context(), deployment(name), hurried); err != nil {
 		t.Fatal(err)
 	}
-	users := within(t, s, name, "http://orders.shop.svc.cluster.local/", 60)
+	users := within(t, s, name, "http://purchases.shop.svc.cluster.local/", 60)
 	image(t, s, name, "docker.io/sluice-dev/micro-api:1.3")
 	await(t, s, name, "to prove its first weight", proven(50))
 	waiting := func(ts *v1alpha1.TrafficShift) bool {

@@ -16,13 +16,13 @@ import (
 	"github.com/sluice-dev/sluice/e2e/scene"
 )
 
-// TestHPA is the example examples/hpa, with Kubernetes' own autoscaler. Its README: "`catalog-sluice` has the settings of `catalog`, scales the
-// TrafficShift, follows every change of `catalog`, and goes with it", "More pods are made at once, of both versions. Fewer are not, until the
+// TestHPA is the example examples/hpa, with Kubernetes' own autoscaler. Its README: "`reviews-sluice` has the settings of `reviews`, scales the
+// TrafficShift, follows every change of `reviews`, and goes with it", "More pods are made at once, of both versions. Fewer are not, until the
 // release is over", and "The PodDisruptionBudget needs nothing".
 func TestHPA(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
-	const name = "catalog"
+	const name = "reviews"
 	if err := s.Apply(t.Context(), "examples/hpa"); err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestHPA(t *testing.T) {
 		}
 	})
 	await(t, s, name, "to be adopted", scene.Stable("v1"))
-	users := through(t, s, "catalog.example.com", 60)
+	users := through(t, s, "reviews.example.com", 60)
 	eventually(t, "the user's autoscaler to be idle", func(ctx context.Context) error { return scaling(ctx, s, name, "ScalingDisabled") })
 	eventually(t, "the autoscaler's least of pods", func(ctx context.Context) error { return sized(ctx, s, name+"-v1", 3) })
 	checkBudget(t, s, name, 3)

@@ -171,32 +171,32 @@ func TestDelegate(t *testing.T) {
 func TestTLSGateway(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
-	const name = "checkout"
+	const name = "payments"
 	if err := s.Apply(t.Context(), "examples/tls-gateway"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { leave(t, s, name) })
-	inside := within(t, s, name, "http://checkout.shop.svc.cluster.local/", 60)
+	inside := within(t, s, name, "http://payments.shop.svc.cluster.local/", 60)
 	await(t, s, name, "to be adopted", scene.Stable("v1"))
 
 	addr, err := s.Plane.Gateway.WaitAddr(t.Context(), 80)
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the redirect", func(ctx context.Context) error { return redirected(ctx, addr, "checkout.example.com") })
+	eventually(t, "the redirect", func(ctx context.Context) error { return redirected(ctx, addr, "payments.example.com") })
 
 	if err := s.SetImage(t.Context(), name, registry+"micro-api:1.3"); err != nil {
 		t.Fatal(err)
 	}
 	await(t, s, name, "to prove 50%", proven(500))
 	listeners := sentTo(t, s, xds.ListenerType)
-	for _, want := range []string{`kubernetes://checkout-tls`, `https.443.https.checkout.shop`} {
+	for _, want := range []string{`kubernetes://payments-tls`, `https.443.https.payments.shop`} {
 		if !strings.Contains(listeners, want) {
 			t.Errorf("the gateway's listeners do not name %s", want)
 		}
 	}
-	routes := sentTo(t, s, xds.RouteType, "https.443.https.checkout.shop")
-	for _, want := range []string{"checkout.example.com", "outbound|80|v1|checkout.shop.svc.cluster.local", "outbound|80|v2|checkout.shop.svc.cluster.local"} {
+	routes := sentTo(t, s, xds.RouteType, "https.443.https.payments.shop")
+	for _, want := range []string{"payments.example.com", "outbound|80|v1|payments.shop.svc.cluster.local", "outbound|80|v2|payments.shop.svc.cluster.local"} {
 		if !strings.Contains(routes, want) {
 			t.Errorf("the routes of the TLS server do not name %s: %.2000s", want, routes)
 		}

@@ -81,6 +81,25 @@ func TestExamplesShareTheirNamespace(t *testing.T) {
 	}
 }
 
+// TestExamplesHaveNamesOfTheirOwn holds that no folder writes over a service of another's.
+func TestExamplesHaveNamesOfTheirOwn(t *testing.T) {
+	owner := map[string]string{}
+	for folder, objects := range examples(t) {
+		for _, u := range objects {
+			if u.GetKind() != "Deployment" {
+				continue
+			}
+			if other, taken := owner[u.GetName()]; taken {
+				t.Errorf("%s and %s both have a service %s: name one otherwise", folder, other, u.GetName())
+			}
+			owner[u.GetName()] = folder
+		}
+	}
+	if len(owner) < len(examples(t)) {
+		t.Errorf("%d services in %d folders", len(owner), len(examples(t)))
+	}
+}
+
 // TestExamplesAreGrantedTheirHosts holds each folder's Namespace to the hosts that its services ask for.
 func TestExamplesAreGrantedTheirHosts(t *testing.T) {
 	asked := 0
