@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// README: "`helm uninstall sluice` does the same for every service, and then removes the controller."
+// README: "`helm uninstall sluice` hands every service back, for which it needs the time, and then removes the controller."
 func TestUninstallHandsEveryServiceBack(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a lab, which -short leaves out")
