@@ -100,6 +100,26 @@ func TestExamplesHaveNamesOfTheirOwn(t *testing.T) {
 	}
 }
 
+// TestExamplesAreListed holds the table of examples/README.md to the folders and the services that there are.
+func TestExamplesAreListed(t *testing.T) {
+	text, err := os.ReadFile("../../examples/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for folder, objects := range examples(t) {
+		_, row, _ := strings.Cut(string(text), "\n| ["+folder+"]("+folder+"/README.md) | ")
+		row, _, _ = strings.Cut(row, "\n")
+		for _, u := range objects {
+			if name := u.GetName(); u.GetKind() == "Deployment" && !strings.HasPrefix(row, "`"+name+"`") {
+				t.Errorf("examples/README.md has no row of %s with the service %s", folder, name)
+			}
+		}
+	}
+	if rows := strings.Count(string(text), "/README.md) | `"); rows != len(examples(t)) {
+		t.Errorf("examples/README.md has %d rows for %d folders", rows, len(examples(t)))
+	}
+}
+
 // TestExamplesAreGrantedTheirHosts holds each folder's Namespace to the hosts that its services ask for.
 func TestExamplesAreGrantedTheirHosts(t *testing.T) {
 	asked := 0
