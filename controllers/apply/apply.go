@@ -66,11 +66,11 @@ func (w Writer) Apply(ctx context.Context, owner types.UID, desired, live client
 	return true, nil
 }
 
-// strip removes from a route what others have added to its spec, which is ours as a whole. Applying leaves their fields
+// strip removes from a route or an autoscaler what others have added to its spec, which is ours as a whole. Applying leaves their fields
 // standing: a tls block, or an exportTo that hides the object from its clients. Applied is what the server made of the apply. It is a
 // patch, because Sluice is not allowed to update.
 func (w Writer) strip(ctx context.Context, desired client.Object, applied *unstructured.Unstructured) error {
-	if _, istio := sameSpec(desired, desired); !istio {
+	if _, whole := sameSpec(desired, desired); !whole {
 		return nil
 	}
 	want, err := toUnstructured(desired)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
@@ -16,8 +17,8 @@ import (
 )
 
 // Same reports whether live already says what desired says, so that the same input twice writes nothing. Fields that desired has no
-// opinion on do not matter, but for the specs of routes: those are ours as a whole, so anything more in them is drift. Istio's are messages:
-// proto.Equal compares them, and reflection would panic.
+// opinion on do not matter, but for the specs of routes and of autoscalers: those are ours as a whole, so anything more in them is drift. Istio's
+// are messages: proto.Equal compares them, and reflection would panic.
 func Same(desired, live client.Object) (bool, error) {
 	if equal, ok := sameSpec(desired, live); ok && !equal {
 		return false, nil
@@ -53,6 +54,9 @@ func sameSpec(desired, live client.Object) (equal, ok bool) {
 		return is && equality.Semantic.DeepEqual(d.Spec, l.Spec), true
 	case *gatewayv1.GRPCRoute:
 		l, is := live.(*gatewayv1.GRPCRoute)
+		return is && equality.Semantic.DeepEqual(d.Spec, l.Spec), true
+	case *autoscalingv2.HorizontalPodAutoscaler:
+		l, is := live.(*autoscalingv2.HorizontalPodAutoscaler)
 		return is && equality.Semantic.DeepEqual(d.Spec, l.Spec), true
 	}
 	return false, false

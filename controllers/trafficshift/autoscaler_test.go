@@ -69,6 +69,27 @@ func TestAnAutoscalerOfTheDeploymentIsFollowed(t *testing.T) {
 	if got := c.ourAutoscaler().Spec.MaxReplicas; got != 8 {
 		t.Errorf("maxReplicas is %d; want the user's new 8", got)
 	}
+	slowly := `{"spec":{"behavior":{"scaleDown":{"stabilizationWindowSeconds":60}}}}`
+	c.patch(&autoscalingv2.HorizontalPodAutoscaler{}, "micro-api", slowly)
+	c.pass()
+	if c.ourAutoscaler().Spec.Behavior == nil {
+		t.Error("the user's new behavior is not mirrored")
+	}
+	c.patch(&autoscalingv2.HorizontalPodAutoscaler{}, "micro-api", `{"spec":{"behavior":null}}`)
+	c.pass()
+	if got := c.ourAutoscaler().Spec.Behavior; got != nil {
+		t.Errorf("behavior is still %+v after the user has taken theirs out", got)
+	}
+	c.patch(&autoscalingv2.HorizontalPodAutoscaler{}, "micro-api-sluice", slowly)
+	c.pass()
+	if got := c.ourAutoscaler().Spec.Behavior; got != nil {
+		t.Errorf("behavior is %+v, which somebody wrote into ours", got)
+	}
+	before = len(c.writes)
+	c.pass()
+	if n := len(c.writes); n != before {
+		t.Errorf("the same again writes %v", c.writes[before:])
+	}
 	c.patch(&v1alpha1.TrafficShift{}, "micro-api", `{"metadata":{"annotations":{"sluice.dev/detach":"true"}}}`)
 	c.pass()
 	if c.get("micro-api-sluice", &autoscalingv2.HorizontalPodAutoscaler{}) {
