@@ -107,6 +107,9 @@ const (
 	// requests they are.
 	AnnotationRoutedService = Prefix + "routed-service"
 
+	// AnnotationPausedFor, on a ScaledObject of the user's, names the TrafficShift for which Sluice has paused it.
+	AnnotationPausedFor = Prefix + "paused-for"
+
 	// LabelShift carries the TrafficShift's name on everything made for it.
 	LabelShift = Prefix + "shift"
 	// LabelVersion ("micro-api-v2") tells the pods of one version from every other pod.

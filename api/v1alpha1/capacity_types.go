@@ -22,6 +22,7 @@ type Autoscaler string
 const (
 	// AutoscalerRefuse does not touch any traffic while an autoscaler targets the Deployment.
 	AutoscalerRefuse Autoscaler = "refuse"
-	// AutoscalerFollow makes an autoscaler of the same settings for the TrafficShift, and keeps the two in step.
+	// AutoscalerFollow makes an autoscaler of the same settings for the TrafficShift, and keeps the two in step. A ScaledObject of KEDA's is
+	// paused while its Deployment is held.
 	AutoscalerFollow Autoscaler = "follow"
 )

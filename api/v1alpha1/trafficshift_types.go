@@ -235,8 +235,9 @@ type TrafficShiftSpec struct {
 	// +optional
 	Drain *metav1.Duration `json:"drain,omitempty"`
 
-	// autoscaler is what is done with a HorizontalPodAutoscaler that targets the Deployment, which stands at 0: refuse touches no traffic
-	// until it targets the TrafficShift instead; follow makes one of the same settings for the TrafficShift, and keeps it in step.
+	// autoscaler is what is done with a HorizontalPodAutoscaler, or a ScaledObject of KEDA's, that targets the Deployment, which stands at 0:
+	// refuse touches no traffic until it targets the TrafficShift instead; follow makes one of the same settings for the TrafficShift, and
+	// keeps it in step. A ScaledObject that is followed is paused until the service is handed back.
 	// +kubebuilder:default=refuse
 	// +optional
 	Autoscaler Autoscaler `json:"autoscaler,omitempty"`

@@ -50,7 +50,9 @@ func (w Writer) Apply(ctx context.Context, owner types.UID, desired, live client
 		return false, fmt.Errorf("%s: %w", name, err)
 	}
 	if same {
-		return false, nil
+		if copied, ok := desired.(*unstructured.Unstructured); !ok || sameCopy(copied, live, string(w.Manager)) {
+			return false, nil
+		}
 	}
 	u, err := toUnstructured(desired)
 	if err != nil {
@@ -70,7 +72,8 @@ func (w Writer) Apply(ctx context.Context, owner types.UID, desired, live client
 // standing: a tls block, or an exportTo that hides the object from its clients. Applied is what the server made of the apply. It is a
 // patch, because Sluice is not allowed to update.
 func (w Writer) strip(ctx context.Context, desired client.Object, applied *unstructured.Unstructured) error {
-	if _, whole := sameSpec(desired, desired); !whole {
+	_, copied := desired.(*unstructured.Unstructured)
+	if _, known := sameSpec(desired, desired); !known && !copied {
 		return nil
 	}
 	want, err := toUnstructured(desired)

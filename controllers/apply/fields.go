@@ -56,6 +56,21 @@ func ManagerOf(o metav1.Object, path ...string) string {
 	return manager
 }
 
+// OwnedAlone reports whether manager has written a field, and nobody else claims it.
+func OwnedAlone(o metav1.Object, manager string, path ...string) bool {
+	ours := false
+	for _, e := range o.GetManagedFields() {
+		if e.FieldsV1 == nil || !owns(e.FieldsV1.GetRawBytes(), path) {
+			continue
+		}
+		if e.Manager != manager {
+			return false
+		}
+		ours = true
+	}
+	return ours
+}
+
 // owns reports whether a set of fields holds the field at path.
 func owns(fields []byte, path []string) bool {
 	var set map[string]json.RawMessage

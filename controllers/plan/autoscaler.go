@@ -10,7 +10,7 @@ import (
 
 var autoscalerType = metav1.TypeMeta{APIVersion: "autoscaling/v2", Kind: "HorizontalPodAutoscaler"}
 
-// AutoscalerName is the name of the HorizontalPodAutoscaler that follows the user's. The user's own often has the name of the Deployment.
+// AutoscalerName is the name of the autoscaler, of either kind, that follows the user's. The user's own often has the name of the Deployment.
 func AutoscalerName(shift string) string { return shift + "-sluice" }
 
 // autoscaler keeps the one that scales the TrafficShift in step with the one that targets the Deployment, and removes it with that.

@@ -41,6 +41,7 @@ type scenario struct {
 	Shown           bool
 	Restarted       map[string]string
 	Autoscaler      *autoscalingv2.HorizontalPodAutoscaler
+	Scaled          *scaled
 	Versions        []string // that have a Service for routes of the Gateway API
 	Desired         shift.Desired
 	Delegate        bool
@@ -54,6 +55,13 @@ type attached struct {
 	Routes         []string
 	Was            map[string]plan.Origin
 	Object         map[string]any
+}
+
+// scaled is what is known of ScaledObjects; of others than the one that is followed, their names.
+type scaled struct {
+	Object              map[string]any
+	Following, Pausable bool
+	Paused, Strays      []string
 }
 
 // recorded is a version's record, told by what tells it from the live template.
@@ -132,6 +140,9 @@ func (s scenario) scope(t *testing.T) plan.Scope {
 			t.Fatal(err)
 		}
 	}
+	if s.Scaled != nil {
+		scope.Scaled = s.Scaled.scope(t)
+	}
 	if spec.GatewayTLS != nil {
 		var errs field.ErrorList
 		if scope.TLS, errs = plan.ServerTLS(spec.GatewayTLS, field.NewPath("gatewayTLS")); len(errs) > 0 {
@@ -161,6 +172,29 @@ func (s scenario) scope(t *testing.T) plan.Scope {
 		scope.Made, scope.Service = true, scope.MakeService()
 	}
 	return scope
+}
+
+func (s scaled) scope(t *testing.T) plan.Scaled {
+	t.Helper()
+	known := plan.Scaled{Following: s.Following, Pausable: s.Pausable}
+	if s.Object != nil {
+		raw, err := json.Marshal(s.Object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		known.Object = &unstructured.Unstructured{}
+		if err := known.Object.UnmarshalJSON(raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for names, into := range map[*[]string]*[]*unstructured.Unstructured{&s.Paused: &known.Paused, &s.Strays: &known.Strays} {
+		for _, name := range *names {
+			o := &unstructured.Unstructured{Object: map[string]any{}}
+			o.SetName(name)
+			*into = append(*into, o)
+		}
+	}
+	return known
 }
 
 // render writes a plan as one YAML document for each step, under its group and verb.

@@ -6,6 +6,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -44,6 +45,9 @@ const (
 	Adjust Verb = "adjust"
 	// Forget takes every trace of a writer off an object of the user's.
 	Forget Verb = "forget"
+	// Add applies a few fields of another object of the user's, but takes none from anybody; Withdraw gives them up, with their values.
+	Add      Verb = "add"
+	Withdraw Verb = "withdraw"
 	// Delete removes the object where it is ours.
 	Delete Verb = "delete"
 )
@@ -107,6 +111,8 @@ type Scope struct {
 	// Autoscaler is the user's own of the Deployment, where one of ours follows it; Following is whether ours is there.
 	Autoscaler *autoscalingv2.HorizontalPodAutoscaler
 	Following  bool
+	// Scaled is what is known of ScaledObjects, which are KEDA's.
+	Scaled Scaled
 	// Config is the configuration that the template refers to as it is now, nil where it is not tracked. Configured is the version that runs
 	// with it.
 	Config     Config
@@ -148,11 +154,12 @@ func For(s Scope, d shift.Desired) (Plan, error) {
 		{"deployments", deployments},
 		{"subsets", mesh.subsets(d)},
 		{"undo", undo},
+		{"pause", s.pause(d)},
 		{"template", s.template(d)},
 		{"history", s.prune(d)},
 		{"previews", mesh.previews(d)},
 		{"release", s.release(d)},
-		{"autoscaler", s.autoscaler(d)},
+		{"autoscaler", slices.Concat(s.autoscaler(d), s.scaledObject(d))},
 	}
 	plan := make(Plan, 0, len(groups))
 	for _, g := range groups {

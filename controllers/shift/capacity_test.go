@@ -201,3 +201,38 @@ func TestDrainOfTheSpecIsHonoured(t *testing.T) {
 	}
 	w.run(30, func() bool { return w.versions["v1"].replicas == 0 })
 }
+
+// An autoscaler that scales to nothing (KEDA's minReplicaCount of 0) is followed at rest alone: while a release is under way nobody loses a pod.
+func TestAServiceThatScalesToNothing(t *testing.T) {
+	w := adopted(t)
+	nothing, three := int32(0), int32(3)
+	w.spec.Bake.Duration = time.Minute
+	w.release(2)
+	w.run(200, w.atWeight(500))
+	w.spec.Replicas = &nothing // the triggers of an idle service
+	w.after = func() {
+		if got := w.versions["v1"].replicas; got != 3 && (w.state.Candidate != "" || len(w.state.Retiring) > 0) {
+			t.Errorf("%s, v2 at %s: v1 has %d pods; want all 3 for the way back", w.state.Phase, w.state.Weight, got)
+		}
+	}
+	w.wait(5)
+	w.errorRate[2] = 1
+	w.run(60, func() bool { return w.state.Phase == v1alpha1.PhaseFailed && w.versions["v1"].replicas == 0 })
+	if w.last.Reason != v1alpha1.ReasonRejected {
+		t.Errorf("at rest without a pod, the reason is %s: %s; want %s", w.last.Reason, w.last.Message, v1alpha1.ReasonRejected)
+	}
+
+	w.after = func() {}
+	w.rps = 0 // nobody asks, which is why it sleeps
+	w.release(3)
+	w.run(60, w.atWeight(50))
+	w.wait(30)
+	if got, pods := w.state.Weight, w.versions["v3"].replicas; got != 50 || pods != 1 || w.last.Reason != v1alpha1.ReasonNoTraffic {
+		t.Errorf("released without traffic, v3 is at %s with %d pods: %s; want it to hold at its first weight with one pod", got, pods, w.last.Message)
+	}
+	w.rps, w.spec.Replicas = 100, &three // it is woken
+	w.run(300, w.stableIs("v3"))
+	if got := w.versions["v3"].replicas; got != 3 {
+		t.Errorf("v3 has %d pods; want 3", got)
+	}
+}

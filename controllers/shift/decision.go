@@ -72,6 +72,9 @@ type Desired struct {
 	Restart *Restart
 	// Autoscaler is whether the TrafficShift is what is scaled now: an autoscaler that follows the Deployment's belongs there.
 	Autoscaler bool
+	// Still is whether what scales the Deployment by itself is to be kept from doing so: from when the Deployment is about to be held until
+	// its own pods have all the traffic again.
+	Still bool
 	// Template is what the annotated Deployment should be scaled to; nil leaves it alone. Held is whether it bears the mark.
 	Template *int32
 	Held     bool

@@ -13,6 +13,7 @@ func (p *pass) desired() Desired {
 		return p.desiredDetaching()
 	}
 	d := Desired{Scales: p.scales(), Verdicts: p.fared(), Autoscaler: p.next.Phase != v1alpha1.PhaseAdopting}
+	d.Still = d.Autoscaler || p.next.Stage == v1alpha1.StageHolding || p.obs.Template.Held
 	if v := p.unrecorded(); v != "" {
 		d.Record = v
 	}
@@ -186,7 +187,7 @@ func (p *pass) restarting() *Restart {
 }
 
 func (p *pass) desiredDetaching() Desired {
-	d := Desired{Held: p.obs.Template.Held}
+	d := Desired{Held: p.obs.Template.Held, Still: p.obs.Template.Held}
 	if p.next.Stage == v1alpha1.StageReturning {
 		d.Undo = p.undoing()
 	}

@@ -181,8 +181,8 @@ func TestExamplesMakeTheirTrafficShift(t *testing.T) {
 
 func (c *cluster) applyExample(u *unstructured.Unstructured) {
 	c.Helper()
-	if kind := u.GetKind(); kind == "Namespace" || kind == "ShiftPolicy" || u.GroupVersionKind().Group == "networking.istio.io" {
-		return // the test has its own, a policy is the cluster's, and its API server has no mesh
+	if kind := u.GetKind(); kind == "Namespace" || kind == "ShiftPolicy" || u.GroupVersionKind().Group == "networking.istio.io" || u.GroupVersionKind().Group == "keda.sh" {
+		return // the test has its own, a policy is the cluster's, and its API server has no mesh and no KEDA
 	}
 	u.SetNamespace(c.ns)
 	if err := c.Apply(c.Context(), client.ApplyConfigurationFromUnstructured(u), client.FieldOwner("kubectl")); err != nil {

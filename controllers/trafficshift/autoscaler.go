@@ -6,11 +6,7 @@ import (
 	"slices"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -24,6 +20,8 @@ type autoscalers struct {
 	template, shift []*autoscalingv2.HorizontalPodAutoscaler
 	// named is the one that has the name of ours, whoever owns it.
 	named *autoscalingv2.HorizontalPodAutoscaler
+	// scaled are KEDA's.
+	scaled scaledObjects
 }
 
 // readAutoscalers reads what scales the service, and says what ours is to be made from.
@@ -31,6 +29,9 @@ func (r *Reconciler) readAutoscalers(ctx context.Context, w *world) error {
 	var list autoscalingv2.HorizontalPodAutoscalerList
 	if err := r.Client.List(ctx, &list, client.InNamespace(w.shift.Namespace)); err != nil {
 		return fmt.Errorf("listing HorizontalPodAutoscalers: %w", err)
+	}
+	if err := r.readScaledObjects(ctx, w); err != nil {
+		return err
 	}
 	a := &w.autoscalers
 	slices.SortFunc(list.Items, func(a, b autoscalingv2.HorizontalPodAutoscaler) int { return named(&a, &b) })
@@ -40,7 +41,7 @@ func (r *Reconciler) readAutoscalers(ctx context.Context, w *world) error {
 			a.named = hpa
 		}
 		switch ref := hpa.Spec.ScaleTargetRef; {
-		case ref.Name != w.shift.Name || w.ours(hpa):
+		case ref.Name != w.shift.Name || w.ours(hpa) || a.scaled.made(hpa):
 		case ref.Kind == "Deployment":
 			a.template = append(a.template, hpa)
 		case ref.Kind == "TrafficShift":
@@ -51,31 +52,52 @@ func (r *Reconciler) readAutoscalers(ctx context.Context, w *world) error {
 	if hpa := w.followed(); hpa != nil {
 		w.scope.Autoscaler = hpa
 	}
+	r.scopeScaledObjects(w)
 	return nil
 }
 
-// followed is the autoscaler of the Deployment that one of ours follows; nil where none can be.
+// follows reports whether the owner wants an autoscaler of the Deployment to be followed, and which one is plain.
+func (w *world) follows() bool {
+	return w.spec.Autoscaler == v1alpha1.AutoscalerFollow && w.rivals() == "" && len(w.autoscalers.template)+len(w.autoscalers.scaled.template) == 1
+}
+
+// followed is the HorizontalPodAutoscaler of the Deployment that one of ours follows; nil where none can be.
 func (w *world) followed() *autoscalingv2.HorizontalPodAutoscaler {
-	if w.spec.Autoscaler != v1alpha1.AutoscalerFollow || len(w.autoscalers.template) == 0 || w.unfollowable() != "" {
+	if !w.follows() || len(w.autoscalers.template) == 0 || w.unfollowable(w.autoscalers.template[0]) != "" {
 		return nil
 	}
 	return w.autoscalers.template[0]
 }
 
-// unfollowable says why the autoscalers of the Deployment cannot be followed, and what to do.
-func (w *world) unfollowable() string {
+// rivals says which autoscalers of either kind stand beside each other, of which one can be followed.
+func (w *world) rivals() string {
 	a := w.autoscalers
-	hpa := a.template[0]
+	of := append(titles("HorizontalPodAutoscaler", a.template), titles("ScaledObject", a.scaled.template)...)
+	to := append(titles("HorizontalPodAutoscaler", a.shift), titles("ScaledObject", a.scaled.shift)...)
 	switch {
-	case len(a.template) > 1:
-		return fmt.Sprintf("HorizontalPodAutoscalers %s and %s of namespace %s both target the Deployment; keep one", hpa.Name, a.template[1].Name, hpa.Namespace)
-	case len(a.shift) > 0:
-		return fmt.Sprintf("HorizontalPodAutoscaler %s/%s targets the Deployment and would be followed, but %s targets the TrafficShift already; keep one",
-			hpa.Namespace, hpa.Name, a.shift[0].Name)
+	case len(of) > 1:
+		return fmt.Sprintf("%s and %s both target the Deployment; keep one", of[0], of[1])
+	case len(of) == 1 && len(to) > 0:
+		return fmt.Sprintf("%s targets the Deployment and would be followed, but %s targets the TrafficShift already; keep one", of[0], to[0])
+	}
+	return ""
+}
+
+func titles[T metav1.Object](kind string, all []T) []string {
+	var titles []string
+	for _, o := range all {
+		titles = append(titles, fmt.Sprintf("%s %s/%s", kind, o.GetNamespace(), o.GetName()))
+	}
+	return titles
+}
+
+// unfollowable says why an autoscaler of the Deployment cannot be followed, and what to do.
+func (w *world) unfollowable(hpa *autoscalingv2.HorizontalPodAutoscaler) string {
+	switch name := scaledObjectOf(hpa); {
 	case hpa.Spec.MinReplicas != nil && *hpa.Spec.MinReplicas == 0:
 		return fmt.Sprintf("HorizontalPodAutoscaler %s/%s has minReplicas: 0, with which it goes on scaling the Deployment that Sluice holds at 0; %s", hpa.Namespace, hpa.Name, w.retarget())
-	case scaledObjectOf(hpa) != "":
-		return w.scaledObjectProblem(scaledObjectOf(hpa))
+	case name != "":
+		return w.lateKEDA(name)
 	}
 	return ""
 }
@@ -85,83 +107,67 @@ func (w *world) retarget() string {
 	return fmt.Sprintf("set its scaleTargetRef to apiVersion: %s, kind: TrafficShift, name: %s", v1alpha1.GroupVersion, w.shift.Name)
 }
 
-// checkAutoscalers refuses an autoscaler that points at the template: it stops at 0 replicas, which is where a held template stands. With
-// autoscaler: follow one is let through that ours can follow.
-func (r *Reconciler) checkAutoscalers(ctx context.Context, w *world) ([]shift.Problem, error) {
-	found, err := r.scaledObject(ctx, w)
-	if err != nil {
-		return nil, err
-	}
+// retargetOrFollow are both ways out of a refusal.
+func (w *world) retargetOrFollow() string {
+	return fmt.Sprintf("%s, or have it followed with the annotation %s: follow", w.retarget(), v1alpha1.AnnotationAutoscaler)
+}
+
+// checkAutoscalers refuses an autoscaler that points at the template, which is held at 0. With autoscaler: follow one is let through that
+// ours can follow.
+func (r *Reconciler) checkAutoscalers(_ context.Context, w *world) ([]shift.Problem, error) {
 	a := w.autoscalers
-	refuse := func(text string) ([]shift.Problem, error) {
-		return []shift.Problem{problem(v1alpha1.ReasonAutoscalerTargetsTemplate, "%s", text)}, nil
+	if len(a.template)+len(a.scaled.template) == 0 {
+		return nil, nil
 	}
-	switch {
-	case found != "":
-		return refuse(w.scaledObjectProblem(found))
-	case len(a.template) == 0:
-		return nil, nil
-	case w.spec.Autoscaler == v1alpha1.AutoscalerFollow && a.named != nil && !w.ours(a.named):
-		return []shift.Problem{problem(v1alpha1.ReasonNameTaken,
-			"HorizontalPodAutoscaler %s/%s is somebody else's and is left as it is; rename or delete it, or rename the Deployment", a.named.Namespace, a.named.Name)}, nil
-	case w.spec.Autoscaler == v1alpha1.AutoscalerFollow:
-		if text := w.unfollowable(); text != "" {
-			return refuse(text)
-		}
-		return nil, nil
-	case scaledObjectOf(a.template[0]) != "":
-		return refuse(w.scaledObjectProblem(scaledObjectOf(a.template[0])))
+	if w.spec.Autoscaler == v1alpha1.AutoscalerFollow {
+		return r.checkFollowed(w), nil
+	}
+	return w.refuseAutoscaler(w.untaken()), nil
+}
+
+// untaken says what is wrong with an autoscaler of the Deployment that nobody has asked to follow.
+func (w *world) untaken() string {
+	a := w.autoscalers
+	if len(a.scaled.template) > 0 {
+		return w.scaledObjectProblem(a.scaled.template[0].GetName())
 	}
 	hpa := a.template[0]
-	return refuse(fmt.Sprintf("HorizontalPodAutoscaler %s/%s targets the Deployment, which Sluice holds at 0; %s, or have it followed with the annotation %s: follow",
-		hpa.Namespace, hpa.Name, w.retarget(), v1alpha1.AnnotationAutoscaler))
+	if name := scaledObjectOf(hpa); name != "" {
+		return w.scaledObjectProblem(name)
+	}
+	return fmt.Sprintf("HorizontalPodAutoscaler %s/%s targets the Deployment, which Sluice holds at 0; %s", hpa.Namespace, hpa.Name, w.retargetOrFollow())
 }
 
-var scaledObjects = schema.GroupVersionKind{Group: "keda.sh", Version: "v1alpha1", Kind: "ScaledObjectList"}
-
-// scaledObjectOf is the name of KEDA's ScaledObject that an autoscaler was made for.
-func scaledObjectOf(hpa *autoscalingv2.HorizontalPodAutoscaler) string {
-	if ref := metav1.GetControllerOf(hpa); ref != nil && ref.Kind == "ScaledObject" {
-		return ref.Name
+// checkFollowed refuses what cannot be followed although its owner asks for it.
+func (r *Reconciler) checkFollowed(w *world) []shift.Problem {
+	a := w.autoscalers
+	switch text := w.rivals(); {
+	case text != "":
+		return w.refuseAutoscaler(text)
+	case len(a.scaled.template) > 0:
+		return r.checkScaledObject(w, a.scaled.template[0])
+	case a.named != nil && !w.ours(a.named):
+		return []shift.Problem{nameTaken("HorizontalPodAutoscaler", a.named)}
 	}
-	return ""
+	return w.refuseAutoscaler(w.unfollowable(a.template[0]))
 }
 
-// scaledObjectProblem says why KEDA cannot be followed: it wakes what stands at 0 by itself, past its HorizontalPodAutoscaler.
-func (w *world) scaledObjectProblem(name string) string {
-	return fmt.Sprintf("ScaledObject %s/%s targets the Deployment, which Sluice holds at 0 and KEDA would wake; %s", w.shift.Namespace, name, w.retarget())
+func (w *world) refuseAutoscaler(text string) []shift.Problem {
+	if text == "" {
+		return nil
+	}
+	return []shift.Problem{problem(v1alpha1.ReasonAutoscalerTargetsTemplate, "%s", text)}
 }
 
-// scaledObject finds a ScaledObject of KEDA's that targets the Deployment. It is asked when a release, or the first version, is about to
-// start: at other times the autoscaler that KEDA makes of it tells. A cluster without KEDA has none.
-func (r *Reconciler) scaledObject(ctx context.Context, w *world) (string, error) {
-	state, version := w.shift.Status.State, w.observation.Template.Version
-	if state.Weight > 0 || state.Candidate == "" && version != "" && (version == state.Stable || version == state.Rejected) {
-		return "", nil
-	}
-	list := &unstructured.UnstructuredList{}
-	list.SetGroupVersionKind(scaledObjects)
-	if err := r.Live.List(ctx, list, client.InNamespace(w.shift.Namespace)); err != nil {
-		if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) { // never there, or not any more
-			return "", nil
-		}
-		return "", fmt.Errorf("listing ScaledObjects: %w", err)
-	}
-	for _, o := range list.Items {
-		kind, named, _ := unstructured.NestedString(o.Object, "spec", "scaleTargetRef", "kind")
-		target, _, _ := unstructured.NestedString(o.Object, "spec", "scaleTargetRef", "name")
-		if target == w.shift.Name && (!named || kind == "Deployment") { // KEDA's own default
-			return o.GetName(), nil
-		}
-	}
-	return "", nil
+func nameTaken(kind string, o metav1.Object) shift.Problem {
+	return problem(v1alpha1.ReasonNameTaken, "%s %s/%s is somebody else's and is left as it is; rename or delete it, or rename the Deployment", kind, o.GetNamespace(), o.GetName())
 }
 
 // takeReplicas keeps spec.replicas in step with the Deployment while an autoscaler that will be followed still scales that: what it has
 // found out by the time that the Deployment is held is what the first version runs.
 func (r *Reconciler) takeReplicas(ctx context.Context, ts *v1alpha1.TrafficShift, w *world) (done bool, err error) {
 	n, phase := w.observation.Template.Replicas, ts.Status.State.Phase
-	if w.suspended() || w.followed() == nil || phase != "" && phase != v1alpha1.PhaseAdopting || w.observation.Template.Held || n == 0 || n == w.replicas() {
+	if w.suspended() || !w.follows() || phase != "" && phase != v1alpha1.PhaseAdopting || w.observation.Template.Held || n == 0 || n == w.replicas() {
 		return false, nil
 	}
 	was := ts.DeepCopy()

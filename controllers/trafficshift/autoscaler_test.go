@@ -1,21 +1,15 @@
 package trafficshift
 
 import (
-	"context"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 )
@@ -169,88 +163,53 @@ func TestAutoscalersThatCannotBeFollowedAreRefused(t *testing.T) {
 	target := func(s string) string {
 		return strings.Replace(s, "{apiVersion: apps/v1, kind: Deployment,", "{apiVersion: sluice.dev/v1alpha1, kind: TrafficShift,", 1)
 	}
-	scaledObject := `
-apiVersion: keda.sh/v1alpha1
-kind: ScaledObject
-metadata: {name: by-queue}
-spec: {scaleTargetRef: {name: micro-api}}
-`
 	retarget := "set its scaleTargetRef to apiVersion: sluice.dev/v1alpha1, kind: TrafficShift, name: micro-api"
 	tests := map[string]struct {
 		shift, also string
 		reason      string
 		remedy      []string
 	}{
-		"Two": {following, autoscaler + "---" + rename(autoscaler, "second"), v1alpha1.ReasonAutoscalerTargetsTemplate, []string{"micro-api and second", "keep one"}},
+		"NotAsked": {trafficShift, autoscaler, v1alpha1.ReasonAutoscalerTargetsTemplate,
+			[]string{"HorizontalPodAutoscaler NS/micro-api", retarget, "annotation sluice.dev/autoscaler: follow"}},
+		"Two": {following, autoscaler + "---" + rename(autoscaler, "second"), v1alpha1.ReasonAutoscalerTargetsTemplate,
+			[]string{"HorizontalPodAutoscaler NS/micro-api and HorizontalPodAutoscaler NS/second", "keep one"}},
 		"OneOfTheTrafficShiftToo": {following, autoscaler + "---" + rename(target(autoscaler), "second"),
-			v1alpha1.ReasonAutoscalerTargetsTemplate, []string{"NS/micro-api", "second targets the TrafficShift already", "keep one"}},
+			v1alpha1.ReasonAutoscalerTargetsTemplate, []string{"NS/micro-api", "NS/second targets the TrafficShift already", "keep one"}},
 		"NameTaken": {following, autoscaler + "---" + rename(strings.Replace(autoscaler, "name: micro-api}\n  m", "name: other}\n  m", 1), "micro-api-sluice"),
 			v1alpha1.ReasonNameTaken, []string{"HorizontalPodAutoscaler NS/micro-api-sluice", "rename or delete it"}},
-		"OfKEDA": {following, rename(autoscaler, "keda-hpa-by-queue, ownerReferences: [{apiVersion: keda.sh/v1alpha1, kind: ScaledObject, name: by-queue, uid: u, controller: true}]"),
-			v1alpha1.ReasonAutoscalerTargetsTemplate, []string{"ScaledObject NS/by-queue", retarget}},
-		"ScaledObject":           {trafficShift, scaledObject, v1alpha1.ReasonAutoscalerTargetsTemplate, []string{"ScaledObject NS/by-queue", "KEDA would wake", retarget}},
-		"ScaledObjectToFollow":   {following, scaledObject, v1alpha1.ReasonAutoscalerTargetsTemplate, []string{"ScaledObject NS/by-queue", retarget}},
-		"OfTheTrafficShift":      {following, target(autoscaler), "", nil},
-		"ScaledObjectOfTheShift": {trafficShift, strings.Replace(scaledObject, "{name: micro-api}}", "{apiVersion: sluice.dev/v1alpha1, kind: TrafficShift, name: micro-api}}", 1), "", nil},
+		"OfTheTrafficShift": {following, target(autoscaler), "", nil},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t)
-			c.installKEDA()
 			c.apply(service)
 			c.apply(strings.TrimSpace(strings.ReplaceAll(tc.also, "\n---\n\n", "\n---\n")))
 			c.apply(tc.shift)
-			c.kubelet()
-			for range 5 {
-				c.pass()
-			}
-			s := c.shift()
-			if tc.reason == "" {
-				if got := condition(s, v1alpha1.ConditionAccepted); got != "True Accepted" {
-					t.Errorf("Accepted is %q: %s; want it to stand in nobody's way", got, s.Status.Message)
-				}
-				return
-			}
-			if got := condition(s, v1alpha1.ConditionAccepted); got != "False "+tc.reason {
-				t.Errorf("Accepted is %q; want False %s", got, tc.reason)
-			}
-			for _, text := range tc.remedy {
-				if text = strings.ReplaceAll(text, "NS", c.ns); !strings.Contains(s.Status.Message, text) {
-					t.Errorf("the message does not say %q: %s", text, s.Status.Message)
-				}
-			}
+			c.judged(tc.reason, tc.remedy)
 		})
 	}
 }
 
-const kedas = `
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: scaledobjects.keda.sh}
-spec:
-  group: keda.sh
-  scope: Namespaced
-  names: {plural: scaledobjects, kind: ScaledObject, listKind: ScaledObjectList}
-  versions:
-  - {name: v1alpha1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
-`
-
-// installKEDA makes the one kind of KEDA's that matters here.
-func (c *cluster) installKEDA() {
+// judged asserts that the shift is refused for a reason, with these texts, or accepted where there is none.
+func (c *cluster) judged(reason string, remedy []string) {
 	c.Helper()
-	crd := map[string]any{}
-	if err := yaml.Unmarshal([]byte(kedas), &crd); err != nil {
-		c.Fatal(err)
+	c.kubelet()
+	for range 5 {
+		c.pass()
 	}
-	if err := c.Create(c.Context(), unstructuredOf(crd)); err != nil && !apierrors.IsAlreadyExists(err) {
-		c.Fatal(err)
+	s := c.shift()
+	if reason == "" {
+		if got := condition(s, v1alpha1.ConditionAccepted); got != "True Accepted" {
+			c.Errorf("Accepted is %q: %s; want it to stand in nobody's way", got, s.Status.Message)
+		}
+		return
 	}
-	err := wait.PollUntilContextTimeout(c.Context(), 50*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
-		list := &unstructured.UnstructuredList{}
-		list.SetGroupVersionKind(scaledObjects)
-		return c.List(ctx, list, client.InNamespace(c.ns)) == nil, nil
-	})
-	if err != nil {
-		c.Fatalf("KEDA's kind does not come up: %v", err)
+	if got := condition(s, v1alpha1.ConditionAccepted); got != "False "+reason {
+		c.Errorf("Accepted is %q; want False %s", got, reason)
+	}
+	for _, text := range remedy {
+		if text = strings.ReplaceAll(text, "NS", c.ns); !strings.Contains(s.Status.Message, text) {
+			c.Errorf("the message does not say %q: %s", text, s.Status.Message)
+		}
 	}
 }

@@ -70,6 +70,8 @@ type Reconciler struct {
 	turns   turns
 	// GatewayAPI reports whether the cluster has the Gateway API's routes, which are watched from then on. SetupWithManager sets it.
 	GatewayAPI func() (bool, error)
+	// KEDA is whether it had ScaledObjects when the controller started.
+	KEDA bool
 }
 
 // SetupWithManager registers the reconciler and its watches.
@@ -90,6 +92,9 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, handler.EnqueueRequestsFromMapFunc(byTarget), builder.WithPredicates(targetsChanged())).
 		WatchesRawSource(source.Channel(r.news(), handler.EnqueueRequestsFromMapFunc(byName))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4})
+	if err := r.watchScaledObjects(mgr, b); err != nil {
+		return err
+	}
 	c, err := b.Build(r)
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -490,6 +491,10 @@ func (w *world) live(o plan.Object) client.Object {
 	case *networkingv1.Gateway:
 		if w.gateway != nil {
 			live = w.gateway
+		}
+	case *unstructured.Unstructured:
+		if so := w.autoscalers.scaled.named; so != nil && so.GetName() == o.GetName() && so.GroupVersionKind() == o.GetObjectKind().GroupVersionKind() {
+			live = so
 		}
 	}
 	if live == nil {

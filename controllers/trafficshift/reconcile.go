@@ -109,7 +109,7 @@ func conflictIsNoError(err error) (ctrl.Result, error) {
 // that has failed only pods are added.
 func (r *Reconciler) execute(ctx context.Context, w *world, d shift.Decision) error {
 	if w.scope.Template == nil {
-		return r.giveRoutesBack(ctx, w.shift)
+		return r.letGo(ctx, w.shift)
 	}
 	if !w.writable() {
 		return nil
@@ -182,6 +182,10 @@ func (r *Reconciler) step(ctx context.Context, w *world, step plan.Step) (bool, 
 		return r.writer().Adjust(ctx, fields, w.scope.Attached.Object)
 	case plan.Forget:
 		return r.writer().Forget(ctx, w.scope.Attached.Object)
+	case plan.Add:
+		return r.writer().Add(ctx, fields, w.autoscalers.scaled.byName(fields.GetName()))
+	case plan.Withdraw:
+		return r.writer().Withdraw(ctx, w.autoscalers.scaled.byName(fields.GetName()))
 	case plan.HandOver:
 		return r.writer().HandOver(ctx, fields, w.scope.Template)
 	case plan.PutBack:
@@ -210,11 +214,16 @@ func (r *Reconciler) finalize(ctx context.Context, ts *v1alpha1.TrafficShift) (d
 	if err == nil && template.DeletionTimestamp.IsZero() && !released {
 		return false, nil
 	}
-	if err := r.giveRoutesBack(ctx, ts); err != nil {
+	if err := r.letGo(ctx, ts); err != nil {
 		return true, err
 	}
 	controllerutil.RemoveFinalizer(ts, v1alpha1.Finalizer)
 	return true, r.patchFinalizers(ctx, ts)
+}
+
+// letGo takes what Sluice has written into objects of the user's out again, where there is no Deployment that could be handed back.
+func (r *Reconciler) letGo(ctx context.Context, ts *v1alpha1.TrafficShift) error {
+	return first([]error{r.giveRoutesBack(ctx, ts), r.wakeScaledObjects(ctx, ts)})
 }
 
 // patchFinalizers writes metadata.finalizers alone, at the resourceVersion that was read.
