@@ -127,8 +127,8 @@ type TrafficShiftSpec struct {
 	// +optional
 	SkipAnalysis bool `json:"skipAnalysis,omitempty"`
 
-	// suspend has nothing at all written for this shift: no candidate starts, goes on or is taken back, not even by an abort. It goes on
-	// where it stood when suspend is unset. Handing the service back is done all the same.
+	// suspend has nothing at all written for this shift: no candidate starts, goes on or is taken back, not even by an abort, which is
+	// refused as all actions are. It goes on where it stood when suspend is unset. Handing the service back is done all the same.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
 

@@ -43,6 +43,11 @@ type asked struct {
 func (p *pass) control() {
 	p.followUndo()
 	p.followRestart()
+	p.answer()
+}
+
+// answer answers what stands there and was not answered yet.
+func (p *pass) answer() {
 	var stand []v1alpha1.Answered
 	for _, r := range p.obs.Requests {
 		a := v1alpha1.Answered{Action: r.Action, Source: r.Source, Value: r.Value}
@@ -82,6 +87,10 @@ func (p *pass) reply(r Request) (Request, v1alpha1.Asked, answer) {
 	about, err := v1alpha1.ParseRequest(r.Action, r.Value)
 	if err != nil {
 		return r, v1alpha1.Asked{}, refused("%v", err)
+	}
+	if p.suspended() {
+		return r, about, refused("it is suspended, and nothing is done for it, not even this: unset spec.suspend (or the Deployment's annotation %s, where that sets it) and ask again",
+			v1alpha1.AnnotationSuspend)
 	}
 	if r.Action == v1alpha1.ActionUndo && about.Version == v1alpha1.Previous {
 		about.Version = p.previous()
@@ -148,6 +157,12 @@ func (p *pass) pauseOrResume(r Request) answer {
 // askPause says what a pause does where the shift stands: that it is paused is in the spec. What was ordered before and has not been carried
 // out is off.
 func (p *pass) askPause() answer {
+	if p.suspended() {
+		if p.next.Weight < v1alpha1.Whole {
+			p.next.Order = nil
+		}
+		return done("it is suspended, and nothing moves; when that ends it stays where it is")
+	}
 	switch p.next.Phase {
 	case "", v1alpha1.PhaseAdopting:
 		return done("the service is taken over all the same, since its traffic does not change; the release after that waits to start")
@@ -168,6 +183,9 @@ func (p *pass) askPause() answer {
 func (p *pass) askResume() answer {
 	if !slices.ContainsFunc(p.next.Answered, func(a v1alpha1.Answered) bool { return a.Action == v1alpha1.ActionPause }) {
 		return done("it was not paused")
+	}
+	if p.suspended() {
+		return done("it is not paused any more; it is suspended, and nothing moves until spec.suspend is unset")
 	}
 	if p.next.Phase == v1alpha1.PhaseProgressing {
 		return done("%s goes on from %s", p.next.Candidate, p.place())

@@ -100,6 +100,11 @@ var places = map[string]func(t *testing.T) *world{
 		w.broken[2] = false
 		return w
 	},
+	"Suspended, wherever it stands": func(t *testing.T) *world {
+		w := stepping(t)
+		w.spec.Suspend = true
+		return w
+	},
 	"Detaching": func(t *testing.T) *world {
 		w := second(t)
 		w.intents.Detach = true
@@ -165,7 +170,7 @@ var effects = map[string]func(w *world, before v1alpha1.State){
 		}
 	},
 	"resume": func(w *world, before v1alpha1.State) {
-		w.spec.Paused, w.requests, w.spec.Gates, w.evidence = false, nil, nil, true
+		w.spec.Paused, w.spec.Suspend, w.requests, w.spec.Gates, w.evidence = false, false, nil, nil, true
 		w.run(100, func() bool {
 			resting := w.state.Candidate == "" && w.state.Phase != v1alpha1.PhaseAdopting
 			return resting || w.state.Weight > before.Weight || w.state.Weight == v1alpha1.Whole
@@ -262,6 +267,68 @@ func TestEveryActionInEveryPhase(t *testing.T) {
 				t.Errorf("it is refused, and changes something (-unasked +asked):\n%s", diff)
 			}
 		})
+	}
+}
+
+// Who asks something of a suspended shift is told at once, wherever it stands, and nothing of it is kept for later. Handing back is not
+// suspended.
+func TestASuspendedShiftRefusesWhatIsAsked(t *testing.T) {
+	requests := map[v1alpha1.Action]string{
+		v1alpha1.ActionAbort: "v3", v1alpha1.ActionRetry: "v3", v1alpha1.ActionApprove: "v3", v1alpha1.ActionPromote: "v3/skip-gates", v1alpha1.ActionUndo: "v1", v1alpha1.ActionRestart: "v2",
+	}
+	for name, place := range places {
+		if name == "Detaching" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			w := place(t)
+			w.spec.Suspend = true
+			w.pass(-1)
+			before := w.state
+			for action, value := range requests {
+				if got := w.asks(action, value); got.Result != v1alpha1.ResultRefused || !strings.Contains(got.Message, "unset spec.suspend") {
+					t.Errorf("%s=%s: %+v", action, value, got)
+				}
+			}
+			if diff := cmp.Diff(before, w.state, cmpopts.IgnoreFields(v1alpha1.State{}, "Answered")); diff != "" {
+				t.Errorf("what is refused changes something (-before +after):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A field that stood there while a shift was suspended was answered, and does not come true later; asked anew it does.
+func TestWhatWasRefusedWhileSuspendedIsNotKept(t *testing.T) {
+	w := stepping(t)
+	w.spec.Suspend, w.intents.Abort = true, "v3"
+	w.pass(-1)
+	w.spec.Suspend = false
+	w.run(60, w.atWeight(500))
+	w.intents.Abort = "v3#again"
+	w.run(60, w.at(v1alpha1.PhaseFailed))
+}
+
+// A pause that comes while a shift is suspended holds it when that ends, whatever was ordered before.
+func TestAPauseOfASuspendedShiftHoldsItAfterwards(t *testing.T) {
+	w := stepping(t)
+	w.broken[3] = true
+	w.asks(v1alpha1.ActionPromote, "v3/all")
+	if w.state.Order == nil {
+		t.Fatalf("the order is carried out: %s", w.last)
+	}
+	w.spec.Suspend, w.spec.Paused = true, true
+	pause := ask(v1alpha1.ActionPause, "true")
+	w.requests = append(w.requests, pause)
+	w.pass(-1)
+	w.broken[3], w.spec.Suspend = false, false
+	w.wait(60)
+	if w.state.Weight != 50 || w.last.Reason != v1alpha1.ReasonPaused {
+		t.Errorf("paused while it was suspended, it is at %s: %s", w.state.Weight, w.last)
+	}
+	w.spec.Suspend = true
+	w.requests, w.answers = nil, nil
+	if got := w.asks(v1alpha1.ActionResume, "false"); got.Result != v1alpha1.ResultDone || !strings.Contains(got.Message, "until spec.suspend is unset") {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -20,10 +20,10 @@ func Decide(spec v1alpha1.TrafficShiftSpec, state v1alpha1.State, obs Observatio
 	if err := checkState(state); err != nil {
 		return Decision{}, err
 	}
-	if Suspended(spec, obs) {
-		return suspend(state, obs.Now), nil
-	}
 	p := &pass{spec: spec, ladder: ladder, obs: obs, next: *state.DeepCopy()}
+	if p.suspended() {
+		return p.suspend(), nil
+	}
 	p.recall()
 	p.startOver()
 	p.keepStrength()

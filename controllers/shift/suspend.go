@@ -2,7 +2,6 @@ package shift
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 )
@@ -13,17 +12,20 @@ func Suspended(spec v1alpha1.TrafficShiftSpec, obs Observation) bool {
 	return spec.Suspend && !obs.Intents.Detach
 }
 
-// suspend leaves everything as it stands. Only the deadline's clock stops, so that resuming does not find it run out.
-func suspend(state v1alpha1.State, now time.Time) Decision {
-	p := &pass{next: *state.DeepCopy(), obs: Observation{Now: now}}
+func (p *pass) suspended() bool { return Suspended(p.spec, p.obs) }
+
+// suspend leaves everything as it stands, and says so to whoever asks for something: nobody is to find out later that it was kept. Only the
+// deadline's clock stops, so that resuming does not find it run out.
+func (p *pass) suspend() Decision {
 	p.stopWaiting()
 	p.next.WaitingSince = nil // others need not wait for it
+	p.answer()
 	what := "nothing is started"
-	if c := state.Candidate; c != "" {
-		what = fmt.Sprintf("%s stays at %s and is not taken back either, whatever it does and whoever aborts it", c, state.Weight)
+	if c := p.next.Candidate; c != "" {
+		what = fmt.Sprintf("%s stays at %s and is not taken back either, whatever it does and whoever aborts it", c, p.next.Weight)
 	}
 	return Decision{
-		Next: p.next, Reason: v1alpha1.ReasonSuspended,
+		Next: p.next, Reason: v1alpha1.ReasonSuspended, Actions: p.actions,
 		Message: fmt.Sprintf("suspended by its owner: nothing is written, and %s; it goes on from here when spec.suspend is unset", what),
 	}
 }

@@ -59,7 +59,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	world.yieldTurn()
 	r.tell(ctx, before, ts, world, decision)
 	if world.suspended() {
-		return ctrl.Result{}, nil
+		return conflictIsNoError(r.takeAway(ctx, ts))
 	}
 	if err := r.execute(ctx, world, decision); err != nil {
 		return conflictIsNoError(err)

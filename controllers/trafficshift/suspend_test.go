@@ -12,7 +12,8 @@ import (
 	"github.com/sluice-dev/sluice/controllers/internal/testenv"
 )
 
-// Suspended, a shift has nothing written but its own status, whatever happens; resumed, it goes on where it stood.
+// Suspended, a shift has nothing written but its own status, whatever happens, and refuses what it is asked; resumed, it goes on where it
+// stood.
 func TestASuspendedShiftWritesNothing(t *testing.T) {
 	c := newCluster(t)
 	c.adopt()
@@ -23,7 +24,8 @@ func TestASuspendedShiftWritesNothing(t *testing.T) {
 	c.edit(`{"metadata": {"annotations": {"sluice.dev/approve": "v2"}}}`)
 	c.setImage("micro-api:1.3")
 	before := c.mesh()
-	c.pass()
+	c.pass() // answers
+	c.pass() // forgets what does not stand there any more
 	c.writes = nil
 	for range 5 {
 		c.clock = c.clock.Add(10 * time.Second)
@@ -34,14 +36,26 @@ func TestASuspendedShiftWritesNothing(t *testing.T) {
 	}
 	c.unmoved(before)
 	s := c.shift()
-	if s.Status.Weight != "5%" || !strings.HasPrefix(s.Status.Message, "suspended by its owner") || s.Annotations[v1alpha1.AnnotationAbort] != "v2" {
-		t.Errorf("weight %q, message %q, annotations %v; want it as it was, and the intents kept", s.Status.Weight, s.Status.Message, s.Annotations)
+	if s.Status.Weight != "5%" || !strings.HasPrefix(s.Status.Message, "suspended by its owner") {
+		t.Errorf("weight %q, message %q; want it as it was", s.Status.Weight, s.Status.Message)
+	}
+	if s.Annotations[v1alpha1.AnnotationAbort] != "" || s.Annotations[v1alpha1.AnnotationApprove] != "" || len(s.Status.Actions) != 2 {
+		t.Errorf("annotations %v, actions %+v; want both requests answered and taken away", s.Annotations, s.Status.Actions)
+	}
+	for _, a := range s.Status.Actions {
+		if a.Result != v1alpha1.ResultRefused || !strings.Contains(a.Message, "unset spec.suspend") {
+			t.Errorf("%s=%s: %s: %s", a.Action, a.Value, a.Result, a.Message)
+		}
+	}
+	if got := c.told.String(); strings.Count(got, "Warning "+v1alpha1.ReasonActionRefused) != 2 {
+		t.Errorf("events:\n%s\nwant both refusals told", got)
 	}
 	if got := condition(s, v1alpha1.ConditionProgressing); got != "True Suspended" {
 		t.Errorf("condition Progressing is %q", got)
 	}
-	c.edit(`{"spec": {"suspend": false}}`)
-	c.run("the abort that was asked for", 90, func(s *v1alpha1.TrafficShift) bool {
+	c.setImage("micro-api:1.2")
+	c.edit(`{"spec": {"suspend": false, "actions": {"abort": "v2"}}}`)
+	c.run("the abort that is asked for again", 90, func(s *v1alpha1.TrafficShift) bool {
 		return slices.ContainsFunc(s.Status.History, func(o v1alpha1.Outcome) bool { return o.Version == "v2" && o.Reason == v1alpha1.ReasonAborted })
 	})
 }
