@@ -19,17 +19,11 @@ func (s *TrafficShiftSpec) validateRouting(path *field.Path) field.ErrorList {
 	if s.Routing.VirtualService != nil && len(s.Hosts) > 0 {
 		errs = append(errs, field.Forbidden(path.Child("hosts"), "the hosts and gateways are those of routing.virtualService: leave out hosts"))
 	}
-	if s.Routing.VirtualService != nil && s.needsRules() {
+	if len(s.validateAttached(path)) > 0 {
 		errs = append(errs, field.Forbidden(path.Child("routing", "virtualService"),
 			"match, mirror, session and strategy ab-test take rules of their own, and of yours Sluice writes weights alone: leave those out, or let Sluice make the VirtualService"))
 	}
 	return errs
-}
-
-// needsRules reports whether the spec asks for more than weights.
-func (s *TrafficShiftSpec) needsRules() bool {
-	return s.Strategy == StrategyABTest || s.Session != nil ||
-		slices.ContainsFunc(s.Steps, func(step Step) bool { return len(step.Match) > 0 || step.Mirror != "" })
 }
 
 // validate says what can be said without knowing Istio's types: those are for whoever carries the fields over.
