@@ -10,6 +10,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -99,7 +100,7 @@ func (r *Reconciler) checkGatewayPods(ctx context.Context, w *world, found []*ne
 			remedy = "install the gateway, name a Gateway of your own (annotation " + v1alpha1.AnnotationGateway + "), or have the administrator correct --gateway-selector"
 		}
 		problems = append(problems, problem(v1alpha1.ReasonGatewaySelectsNothing, "Gateway %s selects pods with %s, and no namespace has one: nobody would serve %s; %s",
-			nameOf(g), labelsText(selector), strings.Join(w.spec.Hosts, ", "), remedy))
+			nameOf(g), labels.Set(selector), strings.Join(w.spec.Hosts, ", "), remedy))
 	}
 	return problems, nil
 }
@@ -191,11 +192,3 @@ func hostsOf(g *networkingv1.Gateway) []string {
 }
 
 func nameOf(o metav1.Object) string { return o.GetNamespace() + "/" + o.GetName() }
-
-func labelsText(set map[string]string) string {
-	pairs := make([]string, 0, len(set))
-	for _, k := range slices.Sorted(maps.Keys(set)) {
-		pairs = append(pairs, k+"="+set[k])
-	}
-	return strings.Join(pairs, ",")
-}

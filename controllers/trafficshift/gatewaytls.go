@@ -3,11 +3,11 @@ package trafficshift
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -40,12 +40,8 @@ func (w *world) secretRemark() string {
 		return ""
 	}
 	names := append(slices.Clone(w.scope.TLS.GetCredentialNames()), w.scope.TLS.GetCredentialName())
-	selected := make([]string, 0, len(w.scope.GatewaySelector))
-	for _, key := range slices.Sorted(maps.Keys(w.scope.GatewaySelector)) {
-		selected = append(selected, key+"="+w.scope.GatewaySelector[key])
-	}
 	return fmt.Sprintf("; TLS needs the Secret %s in the namespace of the gateway's pods (%s), which is not looked at",
-		strings.Trim(strings.Join(names, ", "), ", "), strings.Join(selected, ", "))
+		strings.Trim(strings.Join(names, ", "), ", "), labels.Set(w.scope.GatewaySelector))
 }
 
 // keepTLS goes on with what our Gateway has.

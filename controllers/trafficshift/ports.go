@@ -9,6 +9,7 @@ import (
 	networkingk8s "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -24,10 +25,10 @@ func unselecting(s *corev1.Service) bool {
 func (w *world) unselecting(s *corev1.Service) shift.Problem {
 	if s.Spec.Type == corev1.ServiceTypeExternalName {
 		return problem(v1alpha1.ReasonServiceUnsupported, "Service %s/%s is of type ExternalName (%q), a name without pods, which sidecars cannot split by version; use a ClusterIP Service that selects %s",
-			s.Namespace, s.Name, s.Spec.ExternalName, labelsText(w.scope.Template.Spec.Selector.MatchLabels))
+			s.Namespace, s.Name, s.Spec.ExternalName, labels.Set(w.scope.Template.Spec.Selector.MatchLabels))
 	}
 	return problem(v1alpha1.ReasonServiceUnsupported, "Service %s/%s has no selector, so that no version's pods are behind it; give it the selector %s",
-		s.Namespace, s.Name, labelsText(w.scope.Template.Spec.Selector.MatchLabels))
+		s.Namespace, s.Name, labels.Set(w.scope.Template.Spec.Selector.MatchLabels))
 }
 
 // selectedVersion is the label that tells versions apart and that a Service selects on; empty where there is none.
@@ -142,7 +143,7 @@ func (w *world) adviseOnSelector(kind string, o metav1.Object, s *metav1.LabelSe
 	for _, key := range keys {
 		if key == v1alpha1.LabelIstioVersion {
 			w.advise(v1alpha1.ReasonVersionSelected, "%s %s selects on the label version, which Sluice sets to v1, v2 and so on: it will not have the pods of any version; select on labels that stay, such as %s",
-				kind, nameOf(o), labelsText(w.scope.Template.Spec.Selector.MatchLabels))
+				kind, nameOf(o), labels.Set(w.scope.Template.Spec.Selector.MatchLabels))
 		}
 	}
 }
