@@ -57,11 +57,10 @@ func (r ruler) bearers(version, weight string) []*networking.HTTPMatchRequest {
 	return r.cookie(fmt.Sprintf(`%s\.%d\.%s`, regexp.QuoteMeta(version), r.d.Sessions.Epoch, weight))
 }
 
-// cookie asks for the cookie with a value. Istio matches a regular expression with the whole of a header, and a request may bring other
-// cookies before and after.
+// cookie asks for the cookie with a value, which is a regular expression.
 func (r ruler) cookie(value string) []*networking.HTTPMatchRequest {
 	return []*networking.HTTPMatchRequest{{Headers: map[string]*networking.StringMatch{"cookie": {MatchType: &networking.StringMatch_Regex{
-		Regex: fmt.Sprintf(`(.*; *)?%s=%s(;.*)?`, regexp.QuoteMeta(r.cookieName()), value),
+		Regex: v1alpha1.CookieRegex(r.cookieName(), value),
 	}}}}}
 }
 

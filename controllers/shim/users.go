@@ -50,7 +50,7 @@ func parseRule(text string) (map[string]any, error) {
 		case "source":
 			field, key, want = "sourceLabels", name, value
 		case "cookie":
-			key, want = "cookie", map[string]any{"regex": fmt.Sprintf(`(.*; *)?%s=%s(;.*)?`, regexp.QuoteMeta(name), regexp.QuoteMeta(value))}
+			key, want = "cookie", map[string]any{"regex": sluice.CookieRegex(name, regexp.QuoteMeta(value))}
 		}
 		once := field + "." + strings.ToLower(key)
 		if asked[once] {
