@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
-
-	sluice "github.com/sluice-dev/sluice/api/v1alpha1"
 )
 
 // The grammars are those of the CRD's schema, and of the admission policy in the chart, which must accept the same values.
@@ -23,12 +21,14 @@ var (
 	gatewayForm  = regexp.MustCompile(`^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 )
 
-func parseStrategy(s string) (any, error) {
-	switch sluice.Strategy(s) {
-	case sluice.StrategyCanary, sluice.StrategyBlueGreen, sluice.StrategyABTest:
-		return s, nil
+// parseOneOf reads one of a few words. Which they are is said by whoever tells the user.
+func parseOneOf[T ~string](what string, words ...T) func(string) (any, error) {
+	return func(s string) (any, error) {
+		if slices.Contains(words, T(s)) {
+			return s, nil
+		}
+		return nil, errors.New("no such " + what)
 	}
-	return nil, errors.New("no such strategy")
 }
 
 func parsePercent(s string) (any, error) {
@@ -110,22 +110,6 @@ func parseBool(s string) (any, error) {
 		return nil, errors.New("neither true nor false")
 	}
 	return s == "true", nil
-}
-
-func parseReporter(s string) (any, error) {
-	switch sluice.Reporter(s) {
-	case sluice.ReporterAuto, sluice.ReporterSource, sluice.ReporterDestination, sluice.ReporterWaypoint:
-		return s, nil
-	}
-	return nil, errors.New("no such reporter")
-}
-
-func parseRouting(s string) (any, error) {
-	switch sluice.RoutingAPI(s) {
-	case sluice.RoutingIstio, sluice.RoutingGateway:
-		return s, nil
-	}
-	return nil, errors.New("no such API for routes")
 }
 
 func parsePrometheus(s string) (any, error) {

@@ -65,14 +65,6 @@ func parseRule(text string) (map[string]any, error) {
 	return rule, nil
 }
 
-func parseConclude(s string) (any, error) {
-	switch sluice.Conclude(s) {
-	case sluice.ConcludePromote, sluice.ConcludeDecide:
-		return s, nil
-	}
-	return nil, errors.New("no such end")
-}
-
 // parseSession reads how long users are kept; without a time, for the default one, which is written out so that what was applied reads
 // back the same.
 func parseSession(s string) (any, error) {
