@@ -28,6 +28,10 @@ type digests struct {
 	of   map[digestKey]digest
 }
 
+// digestLimit is how many are remembered. Names that change with their contents are never asked for again, so beyond that all are forgotten,
+// and made again as they are needed.
+const digestLimit = 10_000
+
 // digestKey is one object, and what one template takes of it.
 type digestKey struct {
 	types.NamespacedName
@@ -46,7 +50,7 @@ func (d *digests) get(key digestKey, version string) (string, bool) {
 func (d *digests) put(key digestKey, version, sum string) {
 	d.lock.Lock()
 	defer d.lock.Unlock()
-	if d.of == nil {
+	if d.of == nil || len(d.of) >= digestLimit {
 		d.of = map[digestKey]digest{}
 	}
 	d.of[key] = digest{version, sum}

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
@@ -218,6 +220,23 @@ func TestAConfigMapWakesWhoTracksIt(t *testing.T) {
 	for name, want := range map[string]int{"settings": 1, "token": 0, "others": 0} {
 		if got := c.byConfig(t.Context(), plan.ConfigRef{Kind: plan.ConfigMap, Name: name}, c.ns); len(got) != want {
 			t.Errorf("ConfigMap %s wakes %v; want %d", name, got, want)
+		}
+	}
+}
+
+// A name that changes with its contents, as kustomize's and many charts' do, leaves one more behind at every release.
+func TestDigestsDoNotGrowForEver(t *testing.T) {
+	var d digests
+	key := func(i int) digestKey {
+		return digestKey{types.NamespacedName{Namespace: "shop", Name: fmt.Sprintf("settings-%d", i)}, plan.ConfigMap, "[]"}
+	}
+	for i := range digestLimit + 1 {
+		d.put(key(i), "1", fmt.Sprint(i))
+		if sum, ok := d.get(key(i), "1"); !ok || sum != fmt.Sprint(i) {
+			t.Fatalf("the digest that was put last is %q, %t", sum, ok)
+		}
+		if len(d.of) > digestLimit {
+			t.Fatalf("%d are remembered; want at most %d", len(d.of), digestLimit)
 		}
 	}
 }
