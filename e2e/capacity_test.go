@@ -82,7 +82,7 @@ func sizes(t *testing.T, s *scene.Scene, name, older, newer string) func() []str
 		for ctx.Err() == nil {
 			w, err := s.Client.Watch(ctx, &appsv1.DeploymentList{}, client.InNamespace(scene.Shop), client.MatchingLabels{v1alpha1.LabelShift: name})
 			if err != nil {
-				time.Sleep(time.Second)
+				time.Sleep(time.Second) // the API server did not answer; to ask again at once would only be load
 				continue
 			}
 			for e := range w.ResultChan() {

@@ -120,12 +120,12 @@ func TestRestartUnderLoadLosesNothing(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the pods were not replaced: %+v", st)
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond) // often enough to see a pod missing, which lasts for as long as one takes to start
 	}
 	ts := await(t, s, name, "to be at rest", scene.Stable("v1"))
 	if got := answer(ts); got.Action != v1alpha1.ActionRestart || got.Result != v1alpha1.ResultDone || ts.Status.State.LastVersion != 1 {
 		t.Errorf("answer %+v with %d versions; want it done, and no version more", got, ts.Status.State.LastVersion)
 	}
-	time.Sleep(3 * time.Second) // what the old pods still had in hand
+	time.Sleep(3 * time.Second) // what the old pods still had in hand is counted when it ends, and nothing tells when all of it has
 	lossless(t, outside, inside)
 }

@@ -68,7 +68,7 @@ func TestServicesOfAPolicyGoOneAfterTheOther(t *testing.T) {
 		if len(moving) > 1 {
 			t.Fatalf("%s move at once, and one may", moving)
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond) // a release takes seconds: two that move at once are seen, and the lab's API server is shared
 	}
 	if len(waited) != 2 {
 		t.Errorf("%v waited and said for whom; want two of three", waited)
