@@ -111,7 +111,7 @@ func open(ctx context.Context) (*scene.Scene, *guard, error) {
 }
 
 func install(ctx context.Context, s *scene.Scene) (*guard, error) {
-	for _, text := range []string{shop, secrets} {
+	for _, text := range []string{shop, secrets, scaledObjects} {
 		if err := s.ApplyYAML(ctx, []byte(text)); err != nil {
 			return nil, err
 		}
