@@ -135,7 +135,7 @@ func TestAPolicySharedWithATier(t *testing.T) {
 	}
 	image(t, s, name, "docker.io/sluice-dev/micro-api:1.2")
 	ts = await(t, s, name, "to start, or to say why not", func(ts *v1alpha1.TrafficShift) bool {
-		return ts.Status.Candidate == "v2" || ts.Status.Candidate == "" && strings.Contains(ts.Status.Message, "freeze")
+		return ts.Status.Candidate == "v2" || ts.Status.Candidate == "" && strings.Contains(ts.Status.Message, "is frozen")
 	})
 	t.Logf("%s: %s", ts.Status.Phase, ts.Status.Message)
 }
