@@ -21,7 +21,7 @@ func (s Scope) entry(d shift.Desired) []Step {
 	if s.Made && d.Mesh && !d.Bare {
 		steps = append(steps, Step{Apply, s.Service})
 	}
-	switch own := len(s.Entry.Hosts) > 0 && len(s.Entry.Gateways) == 0; {
+	switch own := s.hosted() && len(s.Entry.Gateways) == 0; {
 	case !d.Mesh:
 	case own:
 		steps = append(steps, Step{Apply, s.MakeGateway()})

@@ -22,7 +22,7 @@ func Previewed(spec v1alpha1.TrafficShiftSpec) bool {
 
 // Addresses reports whether versions are to have Services of their own.
 func (s Scope) Addresses() bool {
-	return Previewed(s.Shift.Spec) && len(HTTPPorts(s.Service)) > 0 && len(s.Service.Spec.Selector) > 0
+	return Previewed(s.Shift.Spec) && len(RoutedPorts(s.Service)) > 0 && len(s.Service.Spec.Selector) > 0
 }
 
 // previews are the addresses of the live versions, for whoever wants to see one of them: a Service for each version that has a subset,
@@ -40,7 +40,7 @@ func (s Scope) previews(d shift.Desired) []Step {
 	for _, version := range wanted {
 		steps = append(steps, Step{Apply, s.MakeVersionService(version)})
 	}
-	switch shown := s.Entry.Preview != "" && slices.Contains(wanted, d.Preview); {
+	switch shown := s.Entry.Preview != "" && len(HTTPPorts(s.Service)) > 0 && slices.Contains(wanted, d.Preview); {
 	case shown:
 		steps = append(steps, Step{Apply, s.MakePreviewVirtualService(d.Preview)})
 	case s.Entry.Preview != "" && len(wanted) > 0 && d.Preview == "": // stays as it is

@@ -27,9 +27,9 @@ func (s Scope) routes(d shift.Desired) []Step {
 		return s.attach(d)
 	case d.Unroute:
 		return s.unroute()
-	case len(HTTPPorts(s.Service)) == 0 && d.Bare:
-		return s.unroute() // a service that is not HTTP any more is bare without a route
-	case len(HTTPPorts(s.Service)) == 0:
+	case !s.routable() && d.Bare:
+		return s.unroute() // a service that says no protocol any more is bare without a route
+	case !s.routable():
 		return nil // a route could not name a port: those that stand stay, and preflight says why
 	case d.Bare, len(d.Routes) > 0:
 		return s.virtualServices(d)
@@ -39,14 +39,14 @@ func (s Scope) routes(d shift.Desired) []Step {
 
 func (s Scope) virtualServices(d shift.Desired) []Step {
 	steps := []Step{{Apply, s.MakeVirtualService(d)}}
-	if len(s.Entry.Hosts) > 0 {
+	if s.hosted() {
 		steps = append(steps, Step{Apply, s.MakeHostsVirtualService(d)})
 	}
 	return steps
 }
 
 // MakeVirtualService makes the one for the mesh: the Service's full name (V1), bound to the mesh alone (V2), in the Service's own
-// namespace with exportTo unset (V4), and the rules of each HTTP port.
+// namespace with exportTo unset (V4), the rules of each HTTP port and the routes of those that are not.
 func (s Scope) MakeVirtualService(d shift.Desired) *networkingv1.VirtualService {
 	vs := &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(s.Template.Name)}
 	vs.Spec.Hosts = []string{s.Host}
@@ -55,9 +55,23 @@ func (s Scope) MakeVirtualService(d shift.Desired) *networkingv1.VirtualService 
 		vs.Spec.Http = append(vs.Spec.Http, s.rules(port, d, InMesh)...)
 	}
 	s.carry(vs.Spec.Http)
+	if !s.Delegate {
+		s.connections(vs, d)
+	}
 	s.delegate(vs)
 	return vs
 }
+
+// routable reports whether the Service has a port that a route can be for. A delegate routes HTTP alone (V5).
+func (s Scope) routable() bool {
+	if s.Delegate {
+		return len(HTTPPorts(s.Service)) > 0
+	}
+	return len(RoutedPorts(s.Service)) > 0
+}
+
+// hosted reports whether there are external hosts, and a port that they can be served by.
+func (s Scope) hosted() bool { return len(s.Entry.Hosts) > 0 && len(HTTPPorts(s.Service)) > 0 }
 
 // MakeHostsVirtualService makes the one for external hosts, bound to their gateways.
 func (s Scope) MakeHostsVirtualService(d shift.Desired) *networkingv1.VirtualService {
@@ -120,7 +134,7 @@ func (s Scope) unroute() []Step {
 		return append(steps, s.deleteHosts(), s.deleteGateway())
 	case len(s.Entry.Hosts) == 0:
 		return steps
-	case len(HTTPPorts(s.Service)) == 0:
+	case !s.hosted():
 		return append(steps, s.deleteHosts())
 	}
 	hosts := s.MakeHostsVirtualService(shift.Desired{Bare: true})
@@ -138,7 +152,7 @@ func (s Scope) unroute() []Step {
 // letMeshGo removes the VirtualService for the mesh. A delegate stays, without subsets and without an owner: its root names it, and would
 // answer 404 without it.
 func (s Scope) letMeshGo() Step {
-	if !s.Delegate || len(HTTPPorts(s.Service)) == 0 {
+	if !s.Delegate || !s.routable() {
 		return Step{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(s.Template.Name)}}
 	}
 	vs := s.MakeVirtualService(shift.Desired{Bare: true})
@@ -164,28 +178,4 @@ func QualifiedGateways(namespace string, gateways []string) []string {
 		full = append(full, g)
 	}
 	return full
-}
-
-// HTTPPorts are the ports that Istio routes HTTP on: by appProtocol, or by the name's prefix (rule P1).
-func HTTPPorts(service *corev1.Service) []corev1.ServicePort {
-	var ports []corev1.ServicePort
-	for _, p := range service.Spec.Ports {
-		if IsHTTP(p) {
-			ports = append(ports, p)
-		}
-	}
-	return ports
-}
-
-// IsHTTP reports whether Istio treats a port as HTTP in the clear.
-func IsHTTP(p corev1.ServicePort) bool {
-	protocol, _, _ := strings.Cut(p.Name, "-")
-	if p.AppProtocol != nil {
-		protocol = strings.TrimPrefix(*p.AppProtocol, "kubernetes.io/")
-	}
-	switch strings.ToLower(protocol) {
-	case "http", "http2", "h2c", "grpc", "grpc-web":
-		return true
-	}
-	return false
 }

@@ -1,0 +1,56 @@
+package plan
+
+import (
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+// connections adds the routes of the ports that are not HTTP, with the weights of those that are. Each new connection is drawn by weight
+// and stays with its version until it ends: Istio looks at nothing that is said in it.
+func (s Scope) connections(vs *networkingv1.VirtualService, d shift.Desired) {
+	routes := d.Routes
+	if d.Bare {
+		routes = []shift.Route{{Weight: v1alpha1.Whole}}
+	}
+	for _, port := range TCPPorts(s.Service) {
+		vs.Spec.Tcp = append(vs.Spec.Tcp, &networking.TCPRoute{
+			Match: []*networking.L4MatchAttributes{{Port: uint32(port.Port)}},
+			Route: s.connected(port, routes),
+		})
+	}
+	tls := TLSPorts(s.Service)
+	if len(tls) == 0 {
+		return
+	}
+	names := s.askedNames()
+	vs.Spec.Hosts = names // Istio takes the SNI of a route only where it is one of them
+	for _, port := range tls {
+		vs.Spec.Tls = append(vs.Spec.Tls, &networking.TLSRoute{
+			Match: []*networking.TLSMatchAttributes{{SniHosts: names, Port: uint32(port.Port)}},
+			Route: s.connected(port, routes),
+		})
+	}
+}
+
+// askedNames are the names by which clients in the mesh ask for the service when they begin TLS: those that a pod's resolver knows. A
+// name that is not among them would be passed on to the pods of any version, past the weights.
+func (s Scope) askedNames() []string {
+	name, namespace := s.Service.Name, s.Template.Namespace
+	return []string{s.Host, strings.Join([]string{name, namespace, "svc"}, "."), name + "." + namespace, name}
+}
+
+// connected writes destinations as HTTP's are written: Istio reads both alike (W1, W2).
+func (s Scope) connected(port corev1.ServicePort, routes []shift.Route) []*networking.RouteDestination {
+	unit := unitOf(routes)
+	destinations := make([]*networking.RouteDestination, 0, len(routes))
+	for _, r := range routes {
+		destinations = append(destinations, &networking.RouteDestination{Destination: s.destination(port, r.Version), Weight: int32(r.Weight / unit)})
+	}
+	return destinations
+}
