@@ -38,6 +38,12 @@ type Subject struct {
 	Stable, Candidate string
 	// Previewing counts what comes to a version by its own Service as well: it is all that there is while nobody else comes to it.
 	Previewing bool
+	// Connections counts connections in place of requests: all that there is of a service on whose ports no HTTP is spoken. One has failed
+	// where it could not be made. What becomes of it later, and how long anything takes, is not known.
+	//
+	// The first reporter is then Destination: a client's proxy takes a connection for made when the server's has taken it, whatever the
+	// application does. The failures of clients that got nowhere are counted beside it.
+	Connections bool
 	// Reporter is whose telemetry is counted; empty is the first of Source, Waypoint and Destination that reports on the subject.
 	// Sample.Cross is the candidate as the other end of the connection counted it: the destination for source and waypoint, and
 	// for the destination the first of source and waypoint that reports.
@@ -67,9 +73,8 @@ type Collector struct {
 	mu      sync.Mutex
 	watches map[Key]*watch
 	last    time.Time
-	// counted is whether Prometheus has the metric at all, as of countedAt.
-	counted   bool
-	countedAt time.Time
+	// counted is whether Prometheus has a metric at all.
+	counted map[string]counted
 }
 
 // room is how many keys with news may wait to be read.
@@ -88,6 +93,7 @@ func newCollector(client *Client, options Options, updates chan Key) *Collector 
 		updates: updates,
 		kick:    make(chan struct{}, 1),
 		watches: map[Key]*watch{},
+		counted: map[string]counted{},
 	}
 }
 

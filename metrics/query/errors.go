@@ -13,7 +13,7 @@ var (
 	ErrRefused = errors.New("refused")
 	// ErrNoSeries: Prometheus answers but has never had a series of this service and its versions.
 	ErrNoSeries = errors.New("no series")
-	// ErrNoMetric is ErrNoSeries where Prometheus has istio_requests_total of nothing at all.
+	// ErrNoMetric is ErrNoSeries where Prometheus has istio_requests_total of nothing at all; or istio_tcp_connections_opened_total, for connections.
 	ErrNoMetric = fmt.Errorf("%w: no metric", ErrNoSeries)
 	// ErrNoLabels is ErrNoSeries where the service is counted, without the labels that tell versions apart.
 	ErrNoLabels = fmt.Errorf("%w: labels are missing", ErrNoSeries)

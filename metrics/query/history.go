@@ -105,7 +105,8 @@ func (c *Collector) historyOf(key Key) (*watch, target, error) {
 
 // history is what a history counts: the stable version, by the reporter in charge.
 func (w *watch) history() target {
-	s := Subject{Namespace: w.ledger.subject.Namespace, Stable: w.ledger.subject.Stable, Reporter: w.ledger.subject.Reporter}
+	is := w.ledger.subject
+	s := Subject{Namespace: is.Namespace, Stable: is.Stable, Reporter: is.Reporter, Connections: is.Connections}
 	if one := w.ledger.reporter(); w.ledger.reports[one] {
 		s.Reporter = reporterNames[one]
 	}

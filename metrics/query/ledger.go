@@ -54,7 +54,9 @@ type totals struct {
 }
 
 // rise is what one look adds, by reporter.
-type rise [reporters]struct {
+type rise [reporters]risen
+
+type risen struct {
 	versions [versions]sums
 	noHost   float64
 }
@@ -139,13 +141,26 @@ func (l *ledger) count(d rise, was [reporters]bool) {
 		}
 		l.sum.noHost += d[now].noHost
 	}
+	if l.subject.Connections && l.subject.Reporter == "" && now == destination {
+		l.addUnmade(d[cross])
+	}
 	if cross == crossBefore || !was[crossBefore] {
 		l.sum.cross.add(d[cross].versions[candidate])
 	}
 }
 
+// addUnmade adds the connections that no server heard of, as their clients count them: none of these is counted twice.
+func (l *ledger) addUnmade(d risen) {
+	for v := range l.sum.versions {
+		failed := d.versions[v].errors
+		l.sum.versions[v].add(sums{requests: failed, errors: failed})
+	}
+	l.sum.noHost += d.noHost
+}
+
 // reporters are the one whose counts are taken, and the one they are checked against. Clients and gateways come first where any
-// report, since theirs is one record per user request and they see versions that cannot be reached; a waypoint is as good.
+// report, since theirs is one record per user request and they see versions that cannot be reached; a waypoint is as good. Of connections
+// it is the server's proxy that sees whether the application takes them.
 func (s Subject) reporters(seen [reporters]bool) (one, cross int) {
 	client := source
 	if !seen[source] && seen[waypoint] {
@@ -154,7 +169,7 @@ func (s Subject) reporters(seen [reporters]bool) (one, cross int) {
 	one = slices.Index(reporterNames[:], s.Reporter)
 	if one < 0 {
 		one = destination
-		if seen[client] {
+		if seen[client] && !(s.Connections && seen[destination]) {
 			one = client
 		}
 	}

@@ -41,9 +41,13 @@ func (c *Collector) see(ctx context.Context, targets []target, at time.Time, mem
 	var s sight
 	var err error
 	read := c.remembering(memory)
-	promql := selectionOf(subjectsOf(targets)).requests(read)
-	if s.requests, err = c.points(ctx, kindRequests, promql, at); err != nil {
-		return sight{}, err
+	s.requests = map[owner][]point{}
+	for _, selected := range selectionsOf(subjectsOf(targets)) {
+		found, err := c.points(ctx, kindRequests, selected.requests(read), at)
+		if err != nil {
+			return sight{}, err
+		}
+		maps.Copy(s.requests, found) // an owner is asked about under one metric
 	}
 	if s.bounds, err = c.chooseBounds(ctx, targets, at); err != nil {
 		return sight{}, err
@@ -175,11 +179,19 @@ func later(a, b time.Time) time.Time {
 
 // newest asks for the time of the youngest sample of everything the targets count.
 func (c *Collector) newest(ctx context.Context, targets []target, at time.Time) (sampled, error) {
-	v, err := c.query(ctx, kindFreshness, selectionOf(subjectsOf(targets)).freshness(), at)
-	if err != nil {
-		return nil, err
-	}
 	newest := sampled{}
+	for _, selected := range selectionsOf(subjectsOf(targets)) {
+		v, err := c.query(ctx, kindFreshness, selected.freshness(), at)
+		if err != nil {
+			return nil, err
+		}
+		newest.note(v)
+	}
+	return newest, nil
+}
+
+// note takes times in.
+func (a sampled) note(v model.Vector) {
 	for _, s := range v {
 		r := slices.Index(reporterNames[:], analysis.Reporter(s.Metric[labelReporter]))
 		seconds := float64(s.Value)
@@ -187,11 +199,10 @@ func (c *Collector) newest(ctx context.Context, targets []target, at time.Time) 
 			continue
 		}
 		o := ownerOf(s.Metric)
-		youngest := newest[o]
+		youngest := a[o]
 		youngest[r] = later(youngest[r], time.UnixMilli(int64(math.Round(seconds*1000))).UTC())
-		newest[o] = youngest
+		a[o] = youngest
 	}
-	return newest, nil
 }
 
 // settled asks whether Prometheus had been scraping for MaxAge by then. One that has only just started has not yet seen every

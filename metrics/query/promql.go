@@ -13,8 +13,9 @@ import (
 
 // Istio's metrics and labels (https://istio.io/latest/docs/reference/config/metrics/).
 const (
-	metricRequests  = "istio_requests_total"
-	metricDurations = "istio_request_duration_milliseconds_bucket"
+	metricRequests    = "istio_requests_total"
+	metricConnections = "istio_tcp_connections_opened_total"
+	metricDurations   = "istio_request_duration_milliseconds_bucket"
 
 	labelReporter   = "reporter"
 	labelService    = "destination_service"
@@ -44,12 +45,40 @@ const (
 
 // selection is the part of the mesh that one grouped query asks for.
 type selection struct {
+	metric                                     string
 	reporters, services, workloads, namespaces []string
 }
 
-// selectionOf groups subjects into one selection, sorted, so that the same subjects always make the same query.
+// byMetric groups subjects by what is counted of them.
+func byMetric(subjects []Subject) [][]Subject {
+	groups := map[string][]Subject{}
+	for _, x := range subjects {
+		groups[x.metric()] = append(groups[x.metric()], x)
+	}
+	var all [][]Subject
+	for _, metric := range []string{metricRequests, metricConnections} {
+		if len(groups[metric]) > 0 {
+			all = append(all, groups[metric])
+		}
+	}
+	return all
+}
+
+// selectionsOf makes a selection for each metric.
+func selectionsOf(subjects []Subject) []selection {
+	var all []selection
+	for _, group := range byMetric(subjects) {
+		all = append(all, selectionOf(group))
+	}
+	return all
+}
+
+// selectionOf groups subjects of one metric into one selection, sorted, so that the same subjects always make the same query.
 func selectionOf(subjects []Subject) selection {
-	s := selection{reporters: reporterLabels()}
+	s := selection{metric: metricRequests, reporters: reporterLabels()}
+	if len(subjects) > 0 {
+		s.metric = subjects[0].metric()
+	}
 	for _, x := range subjects {
 		if x.Service != "" {
 			s.services = append(s.services, x.Service)
@@ -95,10 +124,10 @@ func times(selector string) string { return "timestamp(" + selector + ")" }
 func (s selection) requests(read read) string {
 	var parts []string
 	if len(s.workloads) > 0 {
-		parts = append(parts, read(metricRequests+"{"+s.versions()+"}"))
+		parts = append(parts, read(s.metric+"{"+s.versions()+"}"))
 	}
 	if len(s.services) > 0 {
-		parts = append(parts, read(metricRequests+"{"+s.nobody()+"}"))
+		parts = append(parts, read(s.metric+"{"+s.nobody()+"}"))
 	}
 	return strings.Join(parts, " or ")
 }

@@ -129,7 +129,7 @@ func (s Subject) classify(m model.Metric) (class, bool) {
 	c := class{
 		reporter: slices.Index(reporterNames[:], analysis.Reporter(m[labelReporter])),
 		version:  s.version(m),
-		failed:   failed(m),
+		failed:   s.failed(m),
 	}
 	if c.reporter < 0 || abandoned(m) {
 		return class{}, false
@@ -173,6 +173,27 @@ func (s Subject) toNobody(m model.Metric) bool {
 // connection termination) or DR (downstream remote reset). It says nothing about the version.
 func abandoned(m model.Metric) bool {
 	return m[labelCode] == "0" && flagged(m, "DC", "DR")
+}
+
+// unmade are Envoy's flags of a connection that could not be made: no host to connect to, none of them took it, a circuit breaker is open,
+// no route or no cluster. Other flags tell of requests (UC, UR), or that a connection had its time (DT). The flags of a series are those
+// of the moment when the connection was counted, a few seconds after it began, or when it ended before.
+var unmade = []string{"UF", "URX", "UH", "UO", "NR", "NC"}
+
+// metric is what is counted for the subject.
+func (s Subject) metric() string {
+	if s.Connections {
+		return metricConnections
+	}
+	return metricRequests
+}
+
+// failed says whether what a series counts has failed.
+func (s Subject) failed(m model.Metric) bool {
+	if s.Connections {
+		return flagged(m, unmade...)
+	}
+	return failed(m)
 }
 
 // failed says whether the version failed the request: 5xx, and for gRPC, whose HTTP status is 200 for nearly every error, the

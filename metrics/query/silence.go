@@ -25,13 +25,17 @@ func (c *Collector) silence(ctx context.Context, b batch, s sight, newest sample
 	if len(silent) == 0 {
 		return why
 	}
-	labelled, err := c.labelled(ctx, silent, at)
-	if err != nil {
-		return why
+	labelled := map[string]model.Vector{}
+	for _, group := range byMetric(silent) {
+		v, err := c.labelled(ctx, group, at)
+		if err != nil {
+			return why
+		}
+		labelled[group[0].metric()] = v
 	}
 	for i, t := range b.targets {
 		if s.silent(t.subject, newest) {
-			why[i] = c.silenceOf(ctx, t.subject, labelled, at)
+			why[i] = c.silenceOf(ctx, t.subject, labelled[t.subject.metric()], at)
 		}
 	}
 	return why
@@ -49,15 +53,16 @@ func (c *Collector) heard(w *watch) bool {
 	return len(w.ledger.requests) > 0
 }
 
-// labelled asks for the labels under which services are counted, their versions aside.
+// labelled asks for the labels under which services of one metric are counted, their versions aside.
 func (c *Collector) labelled(ctx context.Context, subjects []Subject, at time.Time) (model.Vector, error) {
 	var hosts, names, homes []string
+	metric := subjects[0].metric()
 	for _, s := range subjects {
 		name, _, _ := strings.Cut(s.Service, ".")
 		hosts, names, homes = append(hosts, s.Service), append(names, name), append(homes, s.Namespace)
 	}
-	byHost := fmt.Sprintf("%s{%s=~%s}", metricRequests, labelService, anyOf(distinct(hosts)))
-	byName := fmt.Sprintf("%s{%s=~%s,%s=~%s}", metricRequests, labelName, anyOf(distinct(names)), labelHome, anyOf(distinct(homes)))
+	byHost := fmt.Sprintf("%s{%s=~%s}", metric, labelService, anyOf(distinct(hosts)))
+	byName := fmt.Sprintf("%s{%s=~%s,%s=~%s}", metric, labelName, anyOf(distinct(names)), labelHome, anyOf(distinct(homes)))
 	return c.query(ctx, kindSilence, fmt.Sprintf("count by (%s,%s,%s,%s,%s,%s) (%s or %s)",
 		labelReporter, labelService, labelName, labelHome, labelWorkload, labelNamespace, lastWithin(c.options.Memory)(byHost), lastWithin(c.options.Memory)(byName)), at)
 }
@@ -75,31 +80,36 @@ func (c *Collector) silenceOf(ctx context.Context, s Subject, labelled model.Vec
 			return ErrNoTraffic // to other pods of the same Service, or before these versions were
 		}
 	}
-	counted, err := c.countedAtAll(ctx, at)
+	has, err := c.countedAtAll(ctx, s.metric(), at)
 	switch {
 	case err != nil:
 		return nil
-	case counted:
+	case has:
 		return ErrNoTraffic
 	}
 	return ErrNoMetric
 }
 
+// counted is whether Prometheus had a metric at some time.
+type counted struct {
+	is bool
+	at time.Time
+}
+
 // countedAtAll asks whether Prometheus has the metric. What it found is remembered; that there is none only for MaxAge.
-func (c *Collector) countedAtAll(ctx context.Context, at time.Time) (bool, error) {
+func (c *Collector) countedAtAll(ctx context.Context, metric string, at time.Time) (bool, error) {
 	c.mu.Lock()
-	counted, age := c.counted, at.Sub(c.countedAt)
-	known := !c.countedAt.IsZero() && age >= 0 && (counted && age < countedFor || age < c.options.MaxAge)
+	last, asked := c.counted[metric]
 	c.mu.Unlock()
-	if known {
-		return counted, nil
+	if age := at.Sub(last.at); asked && age >= 0 && (last.is && age < countedFor || age < c.options.MaxAge) {
+		return last.is, nil
 	}
-	v, err := c.query(ctx, kindSilence, fmt.Sprintf("count by (%s) (%s{})", labelReporter, metricRequests), at)
+	v, err := c.query(ctx, kindSilence, fmt.Sprintf("count by (%s) (%s{})", labelReporter, metric), at)
 	if err != nil {
 		return false, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.counted, c.countedAt = len(v) > 0, at
-	return c.counted, nil
+	c.counted[metric] = counted{len(v) > 0, at}
+	return len(v) > 0, nil
 }

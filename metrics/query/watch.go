@@ -50,7 +50,7 @@ func (w *watch) judge(at time.Time, maxAge time.Duration, address string, silenc
 	switch {
 	case newest.IsZero() && len(w.ledger.requests) == 0:
 		return fmt.Errorf("asking Prometheus at %s: %s query: no %s of %s to %s or %s: %w",
-			address, kindRequests, metricRequests, s.Service, s.Stable, s.Candidate, cmp.Or(silence, ErrNoSeries))
+			address, kindRequests, s.metric(), s.Service, s.Stable, s.Candidate, cmp.Or(silence, ErrNoSeries))
 	case newest.IsZero():
 		return fmt.Errorf("asking Prometheus at %s: %s query: every sample of %s is too old to be shown: %w", address, kindFreshness, s.Service, ErrStale)
 	case at.Sub(newest) > maxAge:
