@@ -125,6 +125,7 @@ const (
 	ReasonSelectorSelectsVersion    = "SelectorSelectsVersion"
 	ReasonPortUnsupported           = "PortUnsupported"
 	ReasonPortNamesDiffer           = "PortNamesDiffer"
+	ReasonHTTPRequired              = "HTTPRequired"
 	ReasonNamespaceNotInMesh        = "NamespaceNotInMesh"
 	ReasonNoSidecar                 = "NoSidecar"
 	ReasonAmbientWithoutWaypoint    = "AmbientWithoutWaypoint"

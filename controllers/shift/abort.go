@@ -100,8 +100,8 @@ func (p *pass) bypassed() *v1alpha1.Failure {
 	if p.shown() || p.next.WeightedAt != nil || p.spec.SkipAnalysis || g.Candidate.Requests+g.Cross.Requests == 0 {
 		return nil
 	}
-	return failure(v1alpha1.ReasonRouteBypassed, "%s got %d requests at a weight of 0%%: another route, or a client outside the mesh, reaches its pods",
-		p.next.Candidate, max(g.Candidate.Requests, g.Cross.Requests))
+	return failure(v1alpha1.ReasonRouteBypassed, "%s got %d %s at a weight of 0%%: another route, or a client outside the mesh, reaches its pods",
+		p.next.Candidate, max(g.Candidate.Requests, g.Cross.Requests), p.counted())
 }
 
 // loweredByHand honours a weight that somebody lowered after it was in place, or a match or mirror that somebody took away. One found
@@ -126,8 +126,8 @@ func (p *pass) noHealthyUpstream() *v1alpha1.Failure {
 	if !p.failsWithoutHost() || !(p.next.Gate.Retreated || p.weightBelow(p.next.Weight) == 0) {
 		return nil
 	}
-	return failure(v1alpha1.ReasonNoHealthyUpstream, "%d of %d requests to the service found no healthy host while %s was at %s",
-		p.next.Gate.NoHost, p.total(), p.next.Candidate, p.place())
+	return failure(v1alpha1.ReasonNoHealthyUpstream, "%d of %d %s to the service found no healthy host while %s was at %s",
+		p.next.Gate.NoHost, p.total(), p.counted(), p.next.Candidate, p.place())
 }
 
 // retreated goes back to the last good weight while requests fail without a host: they belong to no version, so they convict
@@ -139,13 +139,13 @@ func (p *pass) retreated() bool {
 	from, noHost, total := p.next.Weight, p.next.Gate.NoHost, p.total()
 	if !p.goBackTo(p.weightBelow(from)) {
 		stable := p.obs.version(p.next.Stable)
-		p.say(v1alpha1.ReasonStableUnavailable, "%d of %d requests to the service found no healthy host, and %s cannot take any from %s: it has %d ready pods%s",
-			noHost, total, stable.Name, p.next.Candidate, stable.Ready, because(stable))
+		p.say(v1alpha1.ReasonStableUnavailable, "%d of %d %s to the service found no healthy host, and %s cannot take any from %s: it has %d ready pods%s",
+			noHost, total, p.counted(), stable.Name, p.next.Candidate, stable.Ready, because(stable))
 		return true
 	}
 	p.next.Gate.Retreated = true
-	p.say(v1alpha1.ReasonFailuresWithoutHost, "%d of %d requests to the service found no healthy host; %s goes back from %s to %s",
-		noHost, total, p.next.Candidate, from, p.next.Weight)
+	p.say(v1alpha1.ReasonFailuresWithoutHost, "%d of %d %s to the service found no healthy host; %s goes back from %s to %s",
+		noHost, total, p.counted(), p.next.Candidate, from, p.next.Weight)
 	return true
 }
 

@@ -133,7 +133,7 @@ func (p *pass) judge() {
 		return
 	}
 	if !Previewing(p.next) || p.next.Gate.Candidate.Requests > 0 {
-		p.verdicts = analysis.Judge(p.evidence(), p.limits())
+		p.verdicts = p.judged(analysis.Judge(p.evidence(), p.limits()))
 	}
 	p.verdicts = append(p.verdicts, p.checked()...)
 }
@@ -153,7 +153,7 @@ func (p *pass) limits() analysis.Limits {
 		Scrape: p.obs.Timing.Scrape, Weight: p.provenAt(), Auto: p.auto(),
 		Budget: int64(*p.spec.MaxFailedRequests), Reaction: reactionScrapes * p.obs.Timing.Scrape,
 	}
-	if p.spec.MaxLatency != nil {
+	if p.spec.MaxLatency != nil && !p.obs.Connections {
 		percentile, _ := strconv.ParseFloat(p.spec.MaxLatency.Percentile, 64) // validated with the spec
 		l.MaxSlowRate = 1 - percentile/100
 	}
@@ -200,7 +200,7 @@ func (p *pass) forgetRoute() {
 
 func (p *pass) evidenceSoFar() string {
 	c, s := countsFrom(p.next.Gate.Candidate), countsFrom(p.next.Gate.Stable)
-	text := fmt.Sprintf("%d of %d requests failed (%.2f%%)", c.Errors, c.Requests, 100*c.ErrorRate())
+	text := fmt.Sprintf("%d of %d %s failed (%.2f%%)", c.Errors, c.Requests, p.counted(), 100*c.ErrorRate())
 	if s.Requests > 0 {
 		text += fmt.Sprintf(", stable %.2f%%", 100*s.ErrorRate())
 	}

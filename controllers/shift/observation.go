@@ -35,6 +35,9 @@ type Observation struct {
 	Rule    bool
 	// Replicas is how many pods carry all of the traffic.
 	Replicas int32
+	// Connections says that users are counted by the connections that they make: no port of the service is HTTP, and nothing is known of what
+	// is said in a connection, or of how long that takes.
+	Connections bool
 	// Evidence is what Prometheus counted since state.gate.countedTo.
 	Evidence Evidence
 	// Checks are the latest readings of the owner's own gates that are asked outside: queries and webhooks.

@@ -24,7 +24,9 @@ func (p *pass) auto() bool { return p.spec.Pacing == v1alpha1.PacingAuto && !p.s
 
 // pace is what the evidence allows.
 func (p *pass) pace() analysis.Pace {
-	return analysis.PaceOf(p.evidence(), p.limits(), p.left())
+	pace := analysis.PaceOf(p.evidence(), p.limits(), p.left())
+	pace.Why = p.worded(pace.Why)
+	return pace
 }
 
 // left is the time until the highest weight before 100 is due.

@@ -114,7 +114,7 @@ func (p *pass) waitForIsolation() bool {
 		return false
 	case p.next.Gate.Samples < isolationScrapes:
 		p.say(v1alpha1.ReasonProvingIsolation, "watching for %d scrapes that nothing reaches %s before its first weight; for 100%%: %s",
-			isolationScrapes, p.next.Candidate, analysis.Forecast(p.evidence(), p.limits()))
+			isolationScrapes, p.next.Candidate, p.worded(analysis.Forecast(p.evidence(), p.limits())))
 	default:
 		return false
 	}
@@ -160,9 +160,9 @@ func (p *pass) waitForOne() bool {
 	case s.Samples < isolationScrapes && s.Total == 0:
 		p.say(v1alpha1.ReasonVerifyingRoute, "waiting for the first request that reaches %s at %s", p.next.Candidate, p.place())
 	case s.Total == 0:
-		p.say(v1alpha1.ReasonNoTraffic, "no requests reach the service; holding at %s until there is traffic to judge by", p.place())
+		p.say(v1alpha1.ReasonNoTraffic, "no %s reach the service; holding at %s until there is traffic to judge by", p.counted(), p.place())
 	default:
-		p.say(v1alpha1.ReasonVerifyingRoute, "%s got none of %d requests at %s; the first proves the route", p.next.Candidate, s.Total, p.place())
+		p.say(v1alpha1.ReasonVerifyingRoute, "%s got none of %d %s at %s; the first proves the route", p.next.Candidate, s.Total, p.counted(), p.place())
 	}
 	return true
 }
@@ -179,10 +179,10 @@ func (p *pass) waitForWeight() bool {
 	case s.Samples < isolationScrapes && s.Total == 0:
 		p.say(v1alpha1.ReasonVerifyingRoute, "measuring the share that %s gets at %s", p.next.Candidate, p.next.Weight)
 	case s.Total == 0:
-		p.say(v1alpha1.ReasonNoTraffic, "no requests reach the service; holding at %s until there is traffic to judge by", p.next.Weight)
+		p.say(v1alpha1.ReasonNoTraffic, "no %s reach the service; holding at %s until there is traffic to judge by", p.counted(), p.next.Weight)
 	default:
-		p.say(v1alpha1.ReasonVerifyingRoute, "%s got %d of %d requests at a weight of %s; between %.1f%% and %.1f%% of them proves the route",
-			p.next.Candidate, s.Candidate, s.Total, p.next.Weight, 100*low, 100*high)
+		p.say(v1alpha1.ReasonVerifyingRoute, "%s got %d of %d %s at a weight of %s; between %.1f%% and %.1f%% of them proves the route",
+			p.next.Candidate, s.Candidate, s.Total, p.counted(), p.next.Weight, 100*low, 100*high)
 	}
 	return true
 }

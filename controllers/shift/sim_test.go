@@ -44,21 +44,22 @@ type world struct {
 	addressed   map[string]time.Time // since when a version has had a Service of its own, which goes with its subset
 	preview     string               // the version that the preview shows
 
-	evidence  bool
-	errorRate map[int]float64 // by template
-	rps       int64
-	broken    map[int]bool // templates whose pods never become ready
-	bypass    bool
-	group     v1alpha1.Permille // how many of all requests match
-	tests     int64             // requests a second at the preview
-	intents   intents
-	requests  []shift.Request // beside those of the intents
-	verdicts  map[string]string
-	answers   []v1alpha1.ActionRecord
-	restarts  map[string]string // by version: when its pods were last replaced
-	problems  []shift.Problem
-	checks    []shift.Check
-	history   []analysis.Sample
+	evidence    bool
+	errorRate   map[int]float64 // by template
+	rps         int64
+	broken      map[int]bool // templates whose pods never become ready
+	bypass      bool
+	connections bool              // users are seen by their connections alone
+	group       v1alpha1.Permille // how many of all requests match
+	tests       int64             // requests a second at the preview
+	intents     intents
+	requests    []shift.Request // beside those of the intents
+	verdicts    map[string]string
+	answers     []v1alpha1.ActionRecord
+	restarts    map[string]string // by version: when its pods were last replaced
+	problems    []shift.Problem
+	checks      []shift.Check
+	history     []analysis.Sample
 
 	noHost       func(share v1alpha1.Permille) float64 // how many of all requests find no host, by the candidate's weight
 	measured     func(share v1alpha1.Permille) v1alpha1.Permille
@@ -139,7 +140,7 @@ var tableNames = []string{"mesh", "hosts"}
 
 func (w *world) observe() shift.Observation {
 	o := shift.Observation{
-		Now: w.now, Timing: timing, Problems: w.problems, Replicas: *w.spec.Replicas,
+		Now: w.now, Timing: timing, Problems: w.problems, Replicas: *w.spec.Replicas, Connections: w.connections,
 		Intents: shift.Intents{Detach: w.intents.Detach, Force: w.intents.Force}, Requests: slices.Concat(w.requests, w.intents.requests()),
 		Template: shift.Template{
 			Exists: true, UID: w.uid, Replicas: w.templateRun.replicas, Available: w.templateRun.ready,

@@ -81,6 +81,14 @@ func inSpec(text string) string {
 
 func inShift(text string) string { return strings.Replace(trafficShift, "spec:", "spec:\n  "+text, 1) }
 
+// tcpService is the service without a port for HTTP.
+var tcpService = change("{name: http, port: 80, targetPort: http}", "{name: tcp, port: 80, targetPort: http}")
+
+// tcpShift is a shift of it without steps of its own, with a line more.
+func tcpShift(text string) string {
+	return strings.NewReplacer("  steps: [{weight: 5}, {weight: 50}, {weight: 100}]\n", "", "spec:", "spec:\n  "+text).Replace(trafficShift)
+}
+
 const podLabels = "labels: {app: micro-api, version: blue}"
 
 const shopHost = "hosts: [shop.example.com]"
@@ -109,6 +117,24 @@ var checklist = map[string]struct {
 	"PortNamesAgree": {shift: inShift("service: micro-api"), prepare: func(c *cluster) {
 		c.apply(strings.NewReplacer("{name: micro-api}", "{name: peers}", "name: http", "name: http-peers").Replace(service[strings.Index(service, "---")+4:]))
 	}},
+
+	"TCP":           {service: tcpService, shift: tcpShift("")},
+	"EveryProtocol": {service: change("{name: http, port: 80, targetPort: http}", "{name: http, port: 80, targetPort: http}, {name: tcp, port: 81}, {name: tls, port: 82}, {name: db, port: 83, appProtocol: mysql}")},
+	"TCPWithHosts":  {service: tcpService, shift: tcpShift(shopHost), reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.hosts needs HTTP", "Service NS/micro-api", "leave it out", "name a port http"}},
+	"TCPWithLatency": {service: tcpService, shift: tcpShift(`maxLatency: {percentile: "99", below: 500ms}`),
+		reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.maxLatency needs HTTP"}},
+	"TCPWithSessions": {service: tcpService, shift: tcpShift("session: {cookie: lane}"), reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.session needs HTTP"}},
+	"TCPWithTimeout":  {service: tcpService, shift: tcpShift("routing: {http: {timeout: 5s}}"), reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.routing.http needs HTTP"}},
+	"TCPWithATest": {service: tcpService, shift: tcpShift("strategy: ab-test\n  abTest: {match: [{headers: {group: {exact: b}}}]}"),
+		reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.strategy: ab-test needs HTTP"}},
+	"TCPWithAMatch": {service: tcpService, shift: tcpShift("steps: [{match: [{headers: {group: {exact: b}}}]}, {mirror: '10'}, {weight: 100}]"),
+		reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.steps[0].match needs HTTP", "spec.steps[1].mirror needs HTTP"}},
+	"TCPWithAPreviewHost": {service: tcpService, shift: tcpShift(shopHost + "\n  preview: {host: preview.example.com}"),
+		reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.preview.host needs HTTP"}},
+	"TCPBesideAVirtualServiceOfTheUsers": {service: change("{name: http, port: 80, targetPort: http}", "{name: http, port: 80, targetPort: http}, {name: tcp, port: 81}"),
+		shift: inShift("routing: {delegate: true}"), reason: v1alpha1.ReasonPortUnsupported, says: []string{"port 81", "is tcp", "routing.delegate", "leave"}},
+	"TCPBesideHTTPRoutes": {service: change("{name: http, port: 80, targetPort: http}", "{name: http, port: 80, targetPort: http}, {name: tls, port: 82}"),
+		shift: inShift("routing: {api: gateway}"), reason: v1alpha1.ReasonPortUnsupported, says: []string{"port 82", "is tls", "routing.api: istio"}},
 
 	"NamespaceNotInMesh": {prepare: func(c *cluster) { c.labelNamespace(labelInjection, "") },
 		reason: v1alpha1.ReasonNamespaceNotInMesh, says: []string{"Namespace NS", "istio-injection: enabled", "istio.io/rev", "restart", "sluice.dev/reporter"}},

@@ -94,16 +94,11 @@ func (w *world) accountedFor(vs *networkingv1.VirtualService) bool {
 		vs.Name == plan.PreviewName(w.shift.Name) && len(w.previewHost()) > 0)
 }
 
-// routesTo reports whether a VirtualService sends HTTP requests to a host without a subset.
+// routesTo reports whether a VirtualService sends requests or connections to a host without a subset.
 func (r *Reconciler) routesTo(vs *networkingv1.VirtualService, host string) bool {
-	for _, route := range vs.Spec.GetHttp() {
-		for _, d := range route.GetRoute() {
-			if to := d.GetDestination(); to.GetSubset() == "" && r.fullName(to.GetHost(), vs.Namespace) == host {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(destinationsIn(vs), func(to *networking.Destination) bool {
+		return to.GetSubset() == "" && r.fullName(to.GetHost(), vs.Namespace) == host
+	})
 }
 
 // catchesAll reports whether a VirtualService has a route for whatever no other takes. Gateways put the VirtualServices of a host one

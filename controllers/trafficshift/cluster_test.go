@@ -298,6 +298,12 @@ func (c *cluster) weights(name string) map[string]int32 {
 		return c.routeWeights(name)
 	}
 	weights := map[string]int32{}
+	if len(vs.Spec.GetHttp()) == 0 {
+		for _, d := range vs.Spec.GetTcp()[0].GetRoute() {
+			weights[d.GetDestination().GetSubset()] = d.GetWeight()
+		}
+		return weights
+	}
 	for _, d := range vs.Spec.GetHttp()[0].GetRoute() {
 		weights[d.GetDestination().GetSubset()] = d.GetWeight()
 	}

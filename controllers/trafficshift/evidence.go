@@ -3,6 +3,7 @@ package trafficshift
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -39,7 +40,7 @@ func (r *Reconciler) evidence(ctx context.Context, w *world) shift.Evidence {
 	}
 	if err := r.Evidence.Watch(key, w.spec.Prometheus, w.subject()); err != nil {
 		r.Evidence.Unwatch(key)
-		return without(err)
+		return w.without(err)
 	}
 	from := time.Time{}
 	if to := state.Gate.CountedTo; to != nil {
@@ -54,7 +55,7 @@ func (r *Reconciler) evidence(ctx context.Context, w *world) shift.Evidence {
 	}
 	if err != nil {
 		log.FromContext(ctx).V(1).Info("no evidence", "reason", err.Error())
-		return without(err)
+		return w.without(err)
 	}
 	return e
 }
@@ -93,7 +94,8 @@ func (w *world) subject() query.Subject {
 	if w.gatewayAPIRoutes() {
 		s.Backends = []string{w.scope.VersionHost(state.Stable), w.scope.VersionHost(state.Candidate)}
 	}
-	if l := w.spec.MaxLatency; l != nil {
+	s.Connections = w.connectionsOnly()
+	if l := w.spec.MaxLatency; l != nil && !s.Connections {
 		s.SlowAbove = l.Below.Duration
 	}
 	s.Queries = w.queries(s.Stable, s.Candidate)
@@ -137,6 +139,15 @@ var lacks = []lack{
 	{query.ErrNoTraffic, v1alpha1.ReasonNoTraffic, "Prometheus has istio_requests_total of other services and none of this one's versions: no traffic yet, or its clients and pods have no sidecar"},
 	{query.ErrNoSeries, v1alpha1.ReasonNoEvidence, "Prometheus has no istio_requests_total of this service: no traffic yet, no sidecar, or its labels are removed"},
 	{query.ErrNotYet, v1alpha1.ReasonNoEvidence, "Prometheus was not asked yet"},
+}
+
+// without names the metric that this service is counted by.
+func (w *world) without(err error) shift.Evidence {
+	e := without(err)
+	if w.connectionsOnly() {
+		e.Missing = strings.ReplaceAll(e.Missing, "istio_requests_total", "istio_tcp_connections_opened_total")
+	}
+	return e
 }
 
 // without says why there is no evidence, in words that stay the same while nothing changes: ages and timeouts go to the log.

@@ -85,7 +85,7 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 	o := &w.observation
 	o.Now, o.Timing, o.Problems = r.Now().Truncate(time.Microsecond), r.Config.Timing, problems // what a MicroTime keeps
 	o.NextVersion = w.nextVersion()
-	o.Replicas = w.replicas()
+	o.Replicas, o.Connections = w.replicas(), w.connectionsOnly()
 	o.Intents, o.Requests = intentsOf(ts), requestsOf(ts)
 	o.ResumedBy = writer(ts, "spec", "paused")
 	o.Tables, o.Subsets, o.Rule = w.tablesRead(), w.subsetsRead(), w.rule != nil && w.ours(w.rule)

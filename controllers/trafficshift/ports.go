@@ -3,7 +3,6 @@ package trafficshift
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingk8s "k8s.io/api/networking/v1"
@@ -14,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/plan"
 	"github.com/sluice-dev/sluice/controllers/shift"
 )
 
@@ -51,12 +51,12 @@ func (w *world) checkPortNames(s *corev1.Service) []shift.Problem {
 		}
 		for _, theirs := range other.Spec.Ports {
 			for _, ours := range s.Spec.Ports {
-				if w.target(ours) != w.target(theirs) || protocolOf(ours) == protocolOf(theirs) {
+				if w.target(ours) != w.target(theirs) || plan.ProtocolOf(ours) == plan.ProtocolOf(theirs) {
 					continue
 				}
 				return []shift.Problem{problem(v1alpha1.ReasonPortNamesDiffer,
 					"Services %s and %s select the same pods and call their port %s by different protocols (%q: %s, %q: %s), of which Istio believes one; give both the same name or appProtocol",
-					nameOf(s), nameOf(other), w.target(ours), ours.Name, orNone(protocolOf(ours)), theirs.Name, orNone(protocolOf(theirs)))}
+					nameOf(s), nameOf(other), w.target(ours), ours.Name, orNone(plan.ProtocolOf(ours)), theirs.Name, orNone(plan.ProtocolOf(theirs)))}
 			}
 		}
 	}
@@ -81,29 +81,11 @@ func (w *world) target(p corev1.ServicePort) string {
 	return fmt.Sprint(p.Port)
 }
 
-// protocolOf is what Istio reads off a port's appProtocol or name; empty where neither says.
-func protocolOf(p corev1.ServicePort) string {
-	name, _, _ := strings.Cut(p.Name, "-")
-	if strings.HasPrefix(p.Name, "grpc-web") {
-		name = "grpc-web"
-	}
-	if p.AppProtocol != nil {
-		name = strings.TrimPrefix(*p.AppProtocol, "kubernetes.io/")
-	}
-	switch name = strings.ToLower(name); name {
-	case "http", "http2", "grpc", "grpc-web", "https", "tls", "tcp", "mongo", "mysql", "redis", "udp":
-		return name
-	case "h2c":
-		return "http2"
-	}
-	return ""
-}
-
-func orNone(protocol string) string {
-	if protocol == "" {
+func orNone(protocol plan.Protocol) string {
+	if protocol == plan.NoProtocol {
 		return "none"
 	}
-	return protocol
+	return string(protocol)
 }
 
 // adviseOnSelectors tells of objects that select the pods by the label version, which Sluice sets anew: they would lose the pods of

@@ -26,7 +26,7 @@ func (r *Reconciler) preflight(ctx context.Context, w *world) ([]shift.Problem, 
 	if w.scope.Template == nil {
 		return []shift.Problem{problem(v1alpha1.ReasonDeploymentNotFound, "there is no Deployment %s/%s to shift; create it, or delete this TrafficShift", w.shift.Namespace, w.shift.Name)}, nil
 	}
-	problems := slices.Concat(w.checkSpec(), w.checkPolicy(), r.checkTracking(w), r.checkEvidence(w), w.checkTemplate(), w.checkService(), w.checkNames(),
+	problems := slices.Concat(w.checkSpec(), w.checkPolicy(), r.checkTracking(w), r.checkEvidence(w), w.checkTemplate(), w.checkService(), w.checkConnections(), w.checkNames(),
 		r.checkGatewayAPI(w))
 	w.adviseOnNodes()
 	for _, check := range []func(context.Context, *world) ([]shift.Problem, error){
@@ -143,7 +143,7 @@ func (w *world) checkService() []shift.Problem {
 	case s == nil && len(w.services) > 1:
 		return []shift.Problem{problem(v1alpha1.ReasonServiceAmbiguous, "several Services select the pods of Deployment %s: %s; name the one that carries the traffic with the annotation %s", w.shift.Name, serviceNames(w.services), v1alpha1.AnnotationService)}
 	case s == nil:
-		return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported, "no Service selects the pods of Deployment %s, and none can be made: name a container port http or grpc, or create the Service", w.shift.Name)}
+		return []shift.Problem{problem(v1alpha1.ReasonServiceUnsupported, "no Service selects the pods of Deployment %s, and none can be made: name a container port http or grpc, or create the Service; for TCP and TLS it must be there", w.shift.Name)}
 	case selectedVersion(s) != "":
 		return []shift.Problem{problem(v1alpha1.ReasonServiceSelectsVersion, "%s selects on the label %s (%q) and could not see the next version; remove it from the selector",
 			name, selectedVersion(s), s.Spec.Selector[selectedVersion(s)])}
@@ -154,11 +154,8 @@ func (w *world) checkService() []shift.Problem {
 	case w.namesake != nil && unselecting(w.namesake) && s.Name == w.namesake.Name:
 		return []shift.Problem{w.unselecting(w.namesake)}
 	}
-	for _, p := range s.Spec.Ports {
-		if !plan.IsHTTP(p) {
-			return []shift.Problem{problem(v1alpha1.ReasonPortUnsupported,
-				"port %d (%q) of %s is not HTTP to Istio, and this release shifts HTTP only; name it http, http2 or grpc, or with such a prefix, or set its appProtocol", p.Port, p.Name, name)}
-		}
+	if problems := w.checkPorts(name, s); problems != nil {
+		return problems
 	}
 	return w.checkPortNames(s)
 }

@@ -36,8 +36,11 @@ func (w *world) tablesRead() []shift.Table {
 
 // routesOf reads a VirtualService's destinations in thousandths, over all of its ports.
 func routesOf(vs *networkingv1.VirtualService) (routes []shift.Route, bare bool) {
-	for i, http := range weightedIn(vs) {
-		read := destinationsOf(http)
+	var all [][]shift.Route
+	for _, http := range weightedIn(vs) {
+		all = append(all, destinationsOf(http))
+	}
+	for i, read := range append(all, connectionsIn(vs)...) {
 		if i == 0 {
 			routes = read
 			continue

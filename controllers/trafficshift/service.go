@@ -84,7 +84,7 @@ func (w *world) use(s *corev1.Service, made bool) {
 	}
 }
 
-// useEstablished goes on with the Service that the routes are for. One that is gone, or has no HTTP port any more, is read off the
+// useEstablished goes on with the Service that the routes are for. One that is gone, or has not the ports any more that the routes are for, is read off the
 // routes that stand, so that a candidate can still be taken back; one that Sluice made is made again.
 func (w *world) useEstablished(all []corev1.Service) {
 	if i := slices.IndexFunc(all, func(s corev1.Service) bool { return s.Name == w.established }); i >= 0 {
@@ -94,7 +94,7 @@ func (w *world) useEstablished(all []corev1.Service) {
 	}
 	routed := routedService(w.established, w.shift.Namespace, w.tables[w.shift.Name])
 	routed.Spec.Ports = append(routed.Spec.Ports, w.routedPorts()...)
-	if w.scope.Service == nil || len(plan.HTTPPorts(w.scope.Service)) == 0 && len(routed.Spec.Ports) > 0 {
+	if w.scope.Service == nil || lacksPorts(w.scope.Service, routed) {
 		w.scope.Service, w.scope.Made = routed, false
 	}
 }
@@ -119,6 +119,7 @@ func routedService(name, namespace string, vs *networkingv1.VirtualService) *cor
 			s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: route.GetName(), Port: int32(match.GetPort()), AppProtocol: &http})
 		}
 	}
+	s.Spec.Ports = append(s.Spec.Ports, connectedPorts(vs)...)
 	return s
 }
 
@@ -145,7 +146,7 @@ func (w *world) entry(problems []shift.Problem) (entry plan.Entry, leave bool) {
 	live, state := w.liveEntry(), w.shift.Status.State
 	refused := slices.ContainsFunc(problems, func(p shift.Problem) bool {
 		return slices.Contains([]string{v1alpha1.ReasonHostNotAllowed, v1alpha1.ReasonGatewayNotAllowed, v1alpha1.ReasonHostClaimed, v1alpha1.ReasonNameTaken,
-			v1alpha1.ReasonDuplicateTLSHost, v1alpha1.ReasonGatewayNotFound, v1alpha1.ReasonGatewayWithoutHost, v1alpha1.ReasonGatewaySelectsNothing}, p.Reason)
+			v1alpha1.ReasonDuplicateTLSHost, v1alpha1.ReasonHTTPRequired, v1alpha1.ReasonGatewayNotFound, v1alpha1.ReasonGatewayWithoutHost, v1alpha1.ReasonGatewaySelectsNothing}, p.Reason)
 	})
 	busy := state.Candidate != "" || len(state.Retiring) > 0
 	asked := plan.Entry{Hosts: w.spec.Hosts, Gateways: plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways), Port: live.Port}

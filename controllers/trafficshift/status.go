@@ -131,12 +131,12 @@ func (w *world) lastingAdvice() string {
 	return strings.Join(messages, "; ")
 }
 
-func setRouteVerified(status *v1alpha1.TrafficShiftStatus, generation int64, _ *world, d shift.Decision) {
+func setRouteVerified(status *v1alpha1.TrafficShiftStatus, generation int64, w *world, d shift.Decision) {
 	switch {
 	case !shift.Exposed(d.Next) || shift.Previewing(d.Next):
 		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionUnknown, v1alpha1.ReasonAtRest, "no candidate has a weight to verify")
 	case d.Next.VerifiedSince != nil && (d.Next.Weight == 0 || len(d.Next.Sessions.Given) > 0):
-		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionTrue, v1alpha1.ReasonVerified, "requests reach the candidate")
+		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionTrue, v1alpha1.ReasonVerified, w.counted()+" reach the candidate")
 	case d.Next.Weight == 0:
 		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionFalse, v1alpha1.ReasonVerifyingRoute, "no request was seen to reach the candidate yet")
 	case d.Next.VerifiedSince != nil:
@@ -151,6 +151,9 @@ func setEvidenceAvailable(status *v1alpha1.TrafficShiftStatus, generation int64,
 	switch {
 	case d.Next.Candidate == "" || w.shift.Status.State.Phase != v1alpha1.PhaseProgressing:
 		set(status, generation, v1alpha1.ConditionEvidenceAvailable, metav1.ConditionUnknown, v1alpha1.ReasonAtRest, "no candidate is being judged")
+	case e.Available && w.connectionsOnly():
+		set(status, generation, v1alpha1.ConditionEvidenceAvailable, metav1.ConditionTrue, v1alpha1.ReasonCounting, fmt.Sprintf(
+			"counting connections as reporter %s sees them: no port is HTTP, so that one is good if it was made, and what is said in it, or how long it takes, is not seen", e.Sample.Reporter))
 	case e.Available:
 		set(status, generation, v1alpha1.ConditionEvidenceAvailable, metav1.ConditionTrue, v1alpha1.ReasonCounting,
 			fmt.Sprintf("counting requests as reporter %s sees them%s", e.Sample.Reporter, slowness(w.spec.MaxLatency, e.Sample.SlowAbove)))

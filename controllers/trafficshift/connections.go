@@ -1,0 +1,161 @@
+package trafficshift
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	istio "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/plan"
+	"github.com/sluice-dev/sluice/controllers/shift"
+)
+
+// connectionsOnly reports whether users of the service are seen by their connections alone: no port of it is HTTP.
+func (w *world) connectionsOnly() bool {
+	return w.scope.Service != nil && len(plan.HTTPPorts(w.scope.Service)) == 0 && len(plan.RoutedPorts(w.scope.Service)) > 0
+}
+
+// counted is what users are counted by.
+func (w *world) counted() string {
+	if w.connectionsOnly() {
+		return "connections"
+	}
+	return "requests"
+}
+
+// lacksPorts reports whether a Service has not the ports any more that its routes are for: none at all, or none for requests where that is
+// what they carry. A candidate can be taken back all the same, by the ports that the routes tell.
+func lacksPorts(s, routed *corev1.Service) bool {
+	return len(plan.RoutedPorts(s)) == 0 && len(routed.Spec.Ports) > 0 || len(plan.HTTPPorts(s)) == 0 && len(plan.HTTPPorts(routed)) > 0
+}
+
+// checkPorts refuses ports whose clients would reach a version past its weight: those of which Istio would guess the protocol, and those
+// that the routes cannot be for.
+func (w *world) checkPorts(service string, s *corev1.Service) []shift.Problem {
+	if w.scope.Service != nil && len(plan.RoutedPorts(s)) > 0 && lacksPorts(s, w.scope.Service) {
+		return []shift.Problem{problem(v1alpha1.ReasonPortUnsupported,
+			"%s has no HTTP port any more, and its routes are for HTTP; name one http, http2 or grpc, or hand the service back first (annotation %s: \"true\" on the TrafficShift)",
+			service, v1alpha1.AnnotationDetach)}
+	}
+	for _, p := range s.Spec.Ports {
+		switch connected := plan.IsTCP(p) || plan.IsTLS(p); {
+		case plan.IsHTTP(p), connected && w.scope.Attached == nil && !w.scope.Delegate && !w.gatewayAPIRoutes():
+		case !connected:
+			return []shift.Problem{problem(v1alpha1.ReasonPortUnsupported,
+				"port %d (%q) of %s does not say what is spoken on it, or nothing that Istio routes; name it http, http2, grpc, tcp, tls or https, or with such a prefix, or set its appProtocol",
+				p.Port, p.Name, service)}
+		case w.gatewayAPIRoutes():
+			return []shift.Problem{problem(v1alpha1.ReasonPortUnsupported,
+				"port %d (%q) of %s is %s, and the routes are HTTPRoutes, which are for HTTP alone: its connections would reach a candidate past the weights; write routing.api: istio before the service is taken over, or take the port out",
+				p.Port, p.Name, service, plan.ProtocolOf(p))}
+		default:
+			return []shift.Problem{problem(v1alpha1.ReasonPortUnsupported,
+				"port %d (%q) of %s is %s, and a VirtualService of yours carries the weights of HTTP routes alone: its connections would reach a candidate past them; leave routing.virtualService and routing.delegate out, and Sluice routes every port, or take the port out",
+				p.Port, p.Name, service, plan.ProtocolOf(p))}
+		}
+	}
+	return nil
+}
+
+// checkConnections refuses what needs requests to look at, where there are connections alone.
+func (w *world) checkConnections() []shift.Problem {
+	if !w.connectionsOnly() {
+		return nil
+	}
+	var problems []shift.Problem
+	for _, field := range needHTTP(&w.spec) {
+		problems = append(problems, problem(v1alpha1.ReasonHTTPRequired,
+			"%s needs HTTP, and no port of Service %s/%s is: Istio splits its connections by weight and sees nothing that is said in them; leave it out, or name a port http, http2 or grpc",
+			field, w.shift.Namespace, w.scope.Service.Name))
+	}
+	return problems
+}
+
+// needHTTP are the fields of a spec that are about requests.
+func needHTTP(spec *v1alpha1.TrafficShiftSpec) []string {
+	var fields []string
+	need := func(set bool, format string, args ...any) {
+		if set {
+			fields = append(fields, fmt.Sprintf(format, args...))
+		}
+	}
+	need(spec.Strategy == v1alpha1.StrategyABTest, "spec.strategy: %s", v1alpha1.StrategyABTest)
+	for i, step := range spec.Steps {
+		need(len(step.Match) > 0, "spec.steps[%d].match", i)
+		need(step.Mirror != "", "spec.steps[%d].mirror", i)
+	}
+	need(spec.Session != nil, "spec.session")
+	need(spec.MaxLatency != nil, "spec.maxLatency")
+	need(len(spec.Hosts) > 0, "spec.hosts")
+	need(spec.Preview != nil && spec.Preview.Host != "", "spec.preview.host")
+	need(spec.Routing != nil && spec.Routing.HTTP != nil, "spec.routing.http")
+	return fields
+}
+
+// connectionsIn are the weights of a VirtualService's ports that are not HTTP.
+func connectionsIn(vs *networkingv1.VirtualService) [][]shift.Route {
+	var all [][]shift.Route
+	for _, route := range vs.Spec.GetTcp() {
+		all = append(all, connectedTo(route.GetRoute()))
+	}
+	for _, route := range vs.Spec.GetTls() {
+		all = append(all, connectedTo(route.GetRoute()))
+	}
+	return all
+}
+
+func connectedTo(route []*istio.RouteDestination) []shift.Route {
+	read := make([]plan.Weighted, 0, len(route))
+	for _, d := range route {
+		read = append(read, plan.Weighted{Version: d.GetDestination().GetSubset(), Weight: int64(d.GetWeight())})
+	}
+	return plan.RoutesOf(read)
+}
+
+// connectedPorts are the ports that are not HTTP, as far as their routes tell.
+func connectedPorts(vs *networkingv1.VirtualService) []corev1.ServicePort {
+	var ports []corev1.ServicePort
+	add := func(protocol string, port uint32) {
+		known := slices.ContainsFunc(ports, func(p corev1.ServicePort) bool { return p.Port == int32(port) })
+		if port > 0 && !known {
+			ports = append(ports, corev1.ServicePort{Name: fmt.Sprintf("%s-%d", protocol, port), Port: int32(port)})
+		}
+	}
+	for _, route := range vs.Spec.GetTcp() {
+		for _, match := range route.GetMatch() {
+			add("tcp", match.GetPort())
+		}
+	}
+	for _, route := range vs.Spec.GetTls() {
+		for _, match := range route.GetMatch() {
+			add("tls", match.GetPort())
+		}
+	}
+	slices.SortFunc(ports, func(a, b corev1.ServicePort) int { return cmp.Compare(a.Port, b.Port) })
+	return ports
+}
+
+// destinationsIn are all destinations of a VirtualService's routes.
+func destinationsIn(vs *networkingv1.VirtualService) []*istio.Destination {
+	var all []*istio.Destination
+	for _, route := range vs.Spec.GetHttp() {
+		for _, d := range route.GetRoute() {
+			all = append(all, d.GetDestination())
+		}
+	}
+	for _, route := range vs.Spec.GetTcp() {
+		for _, d := range route.GetRoute() {
+			all = append(all, d.GetDestination())
+		}
+	}
+	for _, route := range vs.Spec.GetTls() {
+		for _, d := range route.GetRoute() {
+			all = append(all, d.GetDestination())
+		}
+	}
+	return all
+}
