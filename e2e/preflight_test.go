@@ -51,8 +51,8 @@ spec:
         ports: [{containerPort: 8080}]
 `
 
-// README: "No mesh around the pods, no waypoint, a gateway that nobody runs, a port that is not HTTP, a volume or a quota without room for a
-// second version: Refused before any traffic is touched, with the remedy."
+// README: "No mesh around the pods, no waypoint, a gateway that nobody runs, a port that does not say its protocol, a volume or a quota
+// without room for a second version: Refused before any traffic is touched, with the remedy."
 func TestWhatIsNotReadyIsRefused(t *testing.T) {
 	const meshRoute = `
 apiVersion: networking.istio.io/v1
@@ -68,6 +68,7 @@ spec: `
 		"Headless":        {edit: []string{"  selector: {app: api}\n  ports", "  clusterIP: None\n  selector: {app: api}\n  ports"}, reason: v1alpha1.ReasonServiceUnsupported, says: "headless"},
 		"ExternalName":    {edit: []string{"  selector: {app: api}\n  ports:\n  - {name: http, port: 80, targetPort: 8080}", "  type: ExternalName\n  externalName: old.example.com"}, reason: v1alpha1.ReasonServiceUnsupported, says: "old.example.com"},
 		"UnnamedPort":     {edit: []string{"{name: http, port: 80", "{port: 80"}, reason: v1alpha1.ReasonPortUnsupported, says: "name it http"},
+		"LatencyOfTCP":    {edit: []string{"{name: http, port: 80", "{name: tcp, port: 80", "sluice.dev/hold: 1s", "sluice.dev/hold: 1s, sluice.dev/max-latency: \"p99<500ms\""}, reason: v1alpha1.ReasonHTTPRequired, says: "spec.maxLatency needs HTTP"},
 		"SelectsVersion":  {edit: []string{"  selector: {app: api}\n  ports", "  selector: {app: api, version: one}\n  ports", "labels: {app: api}}\n    spec", "labels: {app: api, version: one}}\n    spec"}, reason: v1alpha1.ReasonServiceSelectsVersion, says: "remove it from the selector"},
 		"NotInTheMesh":    {edit: []string{"labels: {istio-injection: enabled}", "labels: {team: shop}"}, reason: v1alpha1.ReasonNamespaceNotInMesh, says: "istio-injection: enabled"},
 		"NoSidecar":       {edit: []string{"labels: {app: api}}\n    spec", "labels: {app: api, sidecar.istio.io/inject: \"false\"}}\n    spec"}, reason: v1alpha1.ReasonNoSidecar, says: "take it out"},

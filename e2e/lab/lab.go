@@ -92,7 +92,7 @@ func (l *Lab) start(ctx context.Context) (err error) {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.startPrometheus(ctx) })
-	g.Go(func() error { return l.startAgent(ctx, plane.Inbound) })
+	g.Go(func() error { return l.startAgent(ctx, plane) })
 	return g.Wait()
 }
 
@@ -134,9 +134,9 @@ func (l *Lab) startDataPlane(ctx context.Context) (DataPlane, error) {
 	return plane, nil
 }
 
-func (l *Lab) startAgent(ctx context.Context, inbound node.Inbound) error {
+func (l *Lab) startAgent(ctx context.Context, plane DataPlane) error {
 	agent, err := node.Start(ctx, node.Config{
-		Name: "lab", REST: l.REST, Network: l.Network, Inbound: inbound, Port: l.ports.Next,
+		Name: "lab", REST: l.REST, Network: l.Network, Inbound: plane.Inbound, InboundConnections: plane.InboundConnections, Port: l.ports.Next,
 		ControllerBinary: l.opts.ControllerBinary, Dir: filepath.Join(l.Dir, "pods"), LogDir: l.LogDir, OnMetrics: l.scrapeController,
 	})
 	if err != nil {

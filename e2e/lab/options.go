@@ -33,6 +33,8 @@ type Options struct {
 type DataPlane struct {
 	// Inbound is the proxy in front of a pod that has an istio-proxy container. Nil means none.
 	Inbound node.Inbound
+	// InboundConnections is the same for ports that are not HTTP.
+	InboundConnections node.InboundConnections
 	// Stop ends the data plane, after the pods are gone and before istiod is. It may be nil.
 	Stop func()
 	// Endpoints are added to Lab.Endpoints, such as the gateway's address.

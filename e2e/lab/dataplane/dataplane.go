@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -53,7 +54,7 @@ func New() *Plane { return &Plane{Telemetry: mesh.NewTelemetry()} }
 // Start is for lab.Options.DataPlane.
 func (p *Plane) Start(ctx context.Context, l *lab.Lab) (lab.DataPlane, error) {
 	p.lab = l
-	plane := lab.DataPlane{Inbound: p.Telemetry.Inbound, Stop: p.stop}
+	plane := lab.DataPlane{Inbound: p.Telemetry.Inbound, InboundConnections: p.Telemetry.InboundConnections, Stop: p.stop}
 	if err := p.serveMetrics(ctx); err != nil {
 		return plane, err
 	}
@@ -100,6 +101,7 @@ func (p *Plane) Client(ctx context.Context, name, namespace string) (*mesh.Sidec
 			Pod: name + "-0", Namespace: namespace, ServiceAccount: "default", Workload: name, App: name, Version: "v1",
 			CanonicalService: name, CanonicalRevision: "v1", Labels: map[string]string{"app": name, "version": "v1"},
 		},
+		Resolve: func(host string) (netip.Addr, bool) { return p.resolve(namespace, host) },
 	})
 	if err != nil {
 		return nil, err
@@ -197,6 +199,21 @@ func (p *Plane) serviceOf(id workload.Identity) string {
 		return ""
 	}
 	return oldest.Name + "." + oldest.Namespace + ".svc.cluster.local"
+}
+
+// resolve is the resolver of a pod in a namespace: a Service's name, with as much of its domain as the client writes.
+func (p *Plane) resolve(namespace, host string) (netip.Addr, bool) {
+	host = strings.TrimSuffix(strings.TrimSuffix(host, ".cluster.local"), ".svc")
+	name, in, ok := strings.Cut(host, ".")
+	if !ok {
+		in = namespace
+	}
+	s, err := p.services.Services(in).Get(name)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	ip, err := netip.ParseAddr(s.Spec.ClusterIP)
+	return ip, err == nil
 }
 
 func older(a, b *corev1.Service) bool {

@@ -5,6 +5,7 @@ package images
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -24,6 +25,8 @@ type Container struct {
 type App struct {
 	// Handler serves HTTP and, on the same port, gRPC (grpc.health.v1.Health).
 	Handler http.Handler
+	// Connections is what an application has that speaks no HTTP on one of its ports; nil where it has none.
+	Connections *Connections
 	// StartDelay passes before the application listens.
 	StartDelay time.Duration
 	// ExitAfter ends the process with ExitCode; 0 means that it runs until it is stopped.
@@ -33,6 +36,16 @@ type App struct {
 	Port int32
 }
 
+// Connections is an application's port for connections.
+type Connections struct {
+	// Port is the container port. The others have the Handler.
+	Port int32
+	// Serve answers one connection until its client closes it, or it is closed.
+	Serve func(net.Conn)
+	// Refused is whether nothing listens there, although the application runs.
+	Refused bool
+}
+
 // start makes an application of the image tag for a container.
 type start func(tag string, c Container) (App, error)
 
@@ -40,6 +53,7 @@ type start func(tag string, c Container) (App, error)
 // users' requests.
 var table = map[string]start{
 	"app":            configured,
+	"tcp-echo":       echoing,
 	"crash-loop":     crashing,
 	"never-ready":    neverReady,
 	"demo-dp":        good("This is TAG running in pod POD\n", 8080),

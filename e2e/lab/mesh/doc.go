@@ -7,6 +7,7 @@
 //	func NewTelemetry() *Telemetry
 //	func (t *Telemetry) Handler() http.Handler                    // GET /metrics, for one scrape job with honor_labels
 //	func (t *Telemetry) Inbound(id workload.Identity, app http.Handler) http.Handler
+//	func (t *Telemetry) InboundConnections(id workload.Identity, dial func(context.Context) (net.Conn, error)) func(net.Conn)
 //	func (t *Telemetry) Forget(namespace, pod string)             // the proxy stopped: its series go
 //	func (t *Telemetry) NameServices(f func(workload.Identity) string)
 //
@@ -30,6 +31,8 @@
 //
 //	func StartSidecar(ctx context.Context, cfg SidecarConfig) (*Sidecar, error)
 //	func (s *Sidecar) RoundTrip(req *http.Request) (*http.Response, error)
+//	func (s *Sidecar) Dial(ctx context.Context, address string) (net.Conn, error) // "db.shop.svc.cluster.local:3306"
+//	func (s *Sidecar) DialTLS(ctx context.Context, address, sni string) (net.Conn, error)
 //	func (s *Sidecar) Addr() string                               // loopback listener that routes by Host, port included
 //	func (s *Sidecar) Snapshot() *xds.Snapshot
 //	func (s *Sidecar) Wait(ctx context.Context, cond func(*xds.Snapshot) bool) error
@@ -41,11 +44,13 @@
 //
 // # Where the stand-ins differ from Envoy
 //
-// Left out: TLS on either side and SNI routes, TCP and passthrough (a sidecar answers 502 for a host it has no route for),
-// WebSocket and other upgrades, HTTP filters (faults, rate limits, JWT, RBAC, Lua), outlier detection, slow start, locality
+// Left out: TLS on either side (a client that begins it says the SNI to the stand-in, which does not look), TCP at a gateway, passthrough
+// (a sidecar answers 502 for a host it has no route for, and closes a connection that no chain is for), half-closed connections,
+// idle timeouts and the drain of connections to an endpoint that has left, WebSocket and other upgrades, HTTP filters (faults, rate limits, JWT, RBAC, Lua), outlier detection, slow start, locality
 // weights, hash policies and ring hash (chosen at random instead), auto_host_rewrite, internal redirects, retriable headers
 // and retry budgets, timeouts other than the route's and the per-try one, format strings in headers (%REQ(...)%; only %% is
-// known), runtime fractions of routes, and all metrics but istio_requests_total and istio_request_duration_milliseconds.
+// known), runtime fractions of routes, and all metrics but istio_requests_total, istio_request_duration_milliseconds and the four of
+// connections (istio_tcp_...).
 //
 // Done differently:
 //   - A cluster that changed takes effect at once with the endpoints that are known; Envoy waits for another EDS answer.
@@ -59,5 +64,9 @@
 //   - A match that the stand-in does not know never matches; Envoy would refuse a configuration that it does not know.
 //   - A server's sidecar takes no configuration: it wraps the application, knows its service by NameServices, and answers
 //     503 UC for an application that breaks off.
+//   - A connection is counted when it is made or has failed, and its bytes when it ends; Envoy counts it once it knows the peer, which is
+//     some bytes or up to five seconds later, and its bytes every five seconds. From then on its flags are the same in both.
+//   - Proxies do not introduce themselves to each other on connections: a client's knows of a server what istiod says of its endpoint, and a
+//     server's knows nothing of the client.
 //   - Proxies introduce themselves to each other with a JSON document of the lab's own, in the headers that Istio uses.
 package mesh

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -22,6 +23,11 @@ var labelNames = []string{
 	"destination_canonical_service", "destination_canonical_revision", "destination_cluster",
 	"request_protocol", "response_code", "grpc_response_status", "response_flags", "connection_security_policy",
 }
+
+// connectionLabelNames are those of the metrics of connections, which have no answer.
+var connectionLabelNames = slices.DeleteFunc(slices.Clone(labelNames), func(name string) bool {
+	return name == "response_code" || name == "grpc_response_status"
+})
 
 const (
 	unknown     = "unknown"
@@ -83,6 +89,21 @@ func (r record) labels() []string {
 		or(d.Service, unknown), or(d.Revision, latest), or(d.Cluster, unknown),
 		protocol, strconv.Itoa(r.code), r.grpcStatus, r.flags.String(), security,
 	}
+}
+
+// connectionLabels are the values for connectionLabelNames.
+func (r record) connectionLabels() []string {
+	var values []string
+	for i, value := range r.labels() {
+		switch labelNames[i] {
+		case "response_code", "grpc_response_status":
+		case "request_protocol":
+			values = append(values, "tcp")
+		default:
+			values = append(values, value)
+		}
+	}
+	return values
 }
 
 const (

@@ -31,8 +31,10 @@ type proxy struct {
 	current atomic.Pointer[table]
 	// mirrors counts mirrored requests in flight; life ends them when the proxy stops.
 	mirrors sync.WaitGroup
-	life    context.Context
-	end     context.CancelFunc
+	// connections counts those that are carried; life cuts them.
+	connections sync.WaitGroup
+	life        context.Context
+	end         context.CancelFunc
 
 	mu  sync.Mutex
 	err error // what the last configuration contained that could not be used
@@ -70,6 +72,7 @@ func (p *proxy) problem() error {
 func (p *proxy) stop() {
 	p.end()
 	p.mirrors.Wait()
+	p.connections.Wait()
 	p.current.Load().retire(&table{})
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 
 	"github.com/sluice-dev/sluice/e2e/lab/network"
@@ -22,6 +23,8 @@ type SidecarConfig struct {
 	Pod workload.Identity
 	// Listen fixes the loopback address of Addr; empty is a free one.
 	Listen string
+	// Resolve is the pod's resolver: the address of a service, by any of its names. Nil knows none.
+	Resolve func(host string) (netip.Addr, bool)
 	// Random(n) is uniform in [0, n). Nil is a good source; tests give a seeded one, safe for concurrent use.
 	Random func(n uint64) uint64
 }

@@ -13,7 +13,9 @@ import (
 
 // table is a snapshot in the form that requests are routed by. It is replaced whole; a request uses one table throughout.
 type table struct {
-	ports    map[uint32]*routes
+	ports map[uint32]*routes
+	// snap is what it was made from.
+	snap     *xds.Snapshot
 	clusters map[string]*cluster
 	// compiled is kept from one table to the next by the message that it came from.
 	compiled map[*routev3.RouteConfiguration]*routes
@@ -24,7 +26,7 @@ type table struct {
 // compile makes the next table, keeping what did not change: connection pools, breakers, round robins.
 func compile(snap *xds.Snapshot, old *table, n *network.Network, random func(uint64) uint64) (*table, error) {
 	next := &table{
-		ports: map[uint32]*routes{}, clusters: make(map[string]*cluster, len(snap.Clusters)),
+		ports: map[uint32]*routes{}, snap: snap, clusters: make(map[string]*cluster, len(snap.Clusters)),
 		compiled: map[*routev3.RouteConfiguration]*routes{}, endpoints: make(map[string][]xds.Endpoint, len(snap.Clusters)),
 	}
 	next.addPorts(snap, old)

@@ -67,6 +67,9 @@ func (t *Telemetry) Restart(namespace, pod string) {
 	if m := t.proxies[podKey{namespace, pod}]; m != nil {
 		m.requests.Reset()
 		m.duration.Reset()
+		for _, c := range []*prometheus.CounterVec{m.opened, m.closed, m.sent, m.received} {
+			c.Reset()
+		}
 	}
 }
 
@@ -113,6 +116,8 @@ type meter struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	// The same of connections.
+	opened, closed, sent, received *prometheus.CounterVec
 	// removed are the labels that requests to a host are counted without.
 	removed func(host string) []string
 }
@@ -127,20 +132,29 @@ func newMeter(id workload.Identity) *meter {
 			Name: "istio_request_duration_milliseconds", Help: "How long requests took, from their arrival to their last byte.",
 			Buckets: durationBuckets,
 		}, labelNames),
+		opened:   connectionCounter("istio_tcp_connections_opened_total", "Connections that were made, or failed to be."),
+		closed:   connectionCounter("istio_tcp_connections_closed_total", "Connections that ended."),
+		sent:     connectionCounter("istio_tcp_sent_bytes_total", "Bytes sent to whoever made the connection."),
+		received: connectionCounter("istio_tcp_received_bytes_total", "Bytes received from whoever made the connection."),
 	}
 	pod := prometheus.WrapRegistererWith(prometheus.Labels{"pod": id.Pod, "namespace": id.Namespace}, m.registry)
-	pod.MustRegister(m.requests, m.duration)
+	pod.MustRegister(m.requests, m.duration, m.opened, m.closed, m.sent, m.received)
 	return m
 }
 
 // record counts one finished request.
 func (m *meter) record(r record) {
 	values := r.labels()
-	for _, tag := range m.removed(r.service.host) {
-		if i := slices.Index(labelNames, tag); i >= 0 {
-			values[i] = "" // to Prometheus, the same as no label
-		}
-	}
+	m.remove(values, labelNames, r.service.host)
 	m.requests.WithLabelValues(values...).Inc()
 	m.duration.WithLabelValues(values...).Observe(float64(r.duration.Milliseconds()))
+}
+
+// remove takes the values of removed tags out: to Prometheus, none is the same as no label.
+func (m *meter) remove(values, names []string, host string) {
+	for _, tag := range m.removed(host) {
+		if i := slices.Index(names, tag); i >= 0 {
+			values[i] = ""
+		}
+	}
 }

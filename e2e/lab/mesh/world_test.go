@@ -174,13 +174,19 @@ func read(t *testing.T, resp *http.Response) string {
 // series are the values of istio_requests_total by the labels asked for, joined by "|".
 func (w *world) series(reporter string, labels ...string) map[string]int {
 	w.t.Helper()
+	return w.counted("istio_requests_total", reporter, labels...)
+}
+
+// counted are the values of a counter by the labels asked for, joined by "|".
+func (w *world) counted(name, reporter string, labels ...string) map[string]int {
+	w.t.Helper()
 	families, err := w.telemetry.gather()
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	found := map[string]int{}
 	for _, f := range families {
-		if f.GetName() != "istio_requests_total" {
+		if f.GetName() != name {
 			continue
 		}
 		for _, m := range f.GetMetric() {

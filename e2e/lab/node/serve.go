@@ -24,9 +24,16 @@ type served struct {
 
 	mu        sync.Mutex
 	closed    bool
-	servers   []*http.Server
+	servers   []server
 	detach    []func()
 	addresses map[int32]string
+}
+
+// server listens on one port: an *http.Server, or a *connections.
+type server interface {
+	// Shutdown takes nothing more and waits for what is open, as long as the context lasts.
+	Shutdown(ctx context.Context) error
+	Close() error
 }
 
 // serve starts an application. It listens when serve returns, or else when its start delay is over: a probe that comes at
@@ -47,7 +54,7 @@ func (c *container) serve(app images.App) *served {
 	if app.ExitAfter > 0 {
 		s.start.Go(func() {
 			if sleep(ctx, nil, app.ExitAfter) {
-				s.close(func(h *http.Server) { _ = h.Close() })
+				s.close(func(h server) { _ = h.Close() })
 				s.finish(app.ExitCode)
 			}
 		})
@@ -58,7 +65,7 @@ func (c *container) serve(app images.App) *served {
 // listenAll opens every port of the container; one that cannot be opened ends the application, as it would end a real one.
 func (c *container) listenAll(s *served, app images.App) {
 	for _, port := range c.ports(app.Port) {
-		if err := c.listen(s, port, app.Handler); err != nil {
+		if err := c.listen(s, port, app); err != nil {
 			c.pod.agent.log.Error("cannot listen", "pod", c.pod.name, "port", port, "err", err)
 			s.finish(1)
 			return
@@ -86,7 +93,11 @@ func (c *container) ports(own int32) []int32 {
 }
 
 // listen opens a port of the pod.
-func (c *container) listen(s *served, port int32, handler http.Handler) error {
+func (c *container) listen(s *served, port int32, app images.App) error {
+	if app.Connections != nil && app.Connections.Port == port {
+		return c.listenForConnections(s, port, app.Connections)
+	}
+	handler := app.Handler
 	direct, err := s.open(handler)
 	if err != nil {
 		return err
@@ -100,6 +111,33 @@ func (c *container) listen(s *served, port int32, handler http.Handler) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
+		return nil
+	}
+	s.addresses[port] = direct
+	s.detach = append(s.detach, c.attach(port, front))
+	return nil
+}
+
+// listenForConnections opens a port that is not HTTP. Where the application does not listen, the proxy in front of it still does: it is
+// the pod's, and takes a connection before it asks the application.
+func (c *container) listenForConnections(s *served, port int32, app *images.Connections) error {
+	direct := ""
+	if !app.Refused {
+		var err error
+		if direct, err = s.take(app.Serve); err != nil {
+			return err
+		}
+	}
+	front := direct
+	if inbound := c.pod.agent.cfg.InboundConnections; c.pod.identity != nil && inbound != nil {
+		var err error
+		if front, err = s.take(inbound(*c.pod.identity, dialer(direct))); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || front == "" {
 		return nil
 	}
 	s.addresses[port] = direct
@@ -134,7 +172,7 @@ func (s *served) open(handler http.Handler) (string, error) {
 }
 
 // close takes the ports off the network and ends each server as told. Only its first call does anything.
-func (s *served) close(how func(*http.Server)) {
+func (s *served) close(how func(server)) {
 	s.mu.Lock()
 	first := !s.closed
 	s.closed = true
@@ -169,7 +207,7 @@ func (s *served) pid() int               { return 0 }
 // stop lets requests that are being answered end, new ones are refused.
 func (s *served) stop(grace time.Duration) {
 	s.quit()
-	s.close(func(server *http.Server) {
+	s.close(func(server server) {
 		ctx, cancel := context.WithTimeout(context.Background(), grace)
 		defer cancel()
 		if server.Shutdown(ctx) != nil {
@@ -183,7 +221,7 @@ func (s *served) stop(grace time.Duration) {
 // kill cuts every connection.
 func (s *served) kill() {
 	s.quit()
-	s.close(func(server *http.Server) { _ = server.Close() })
+	s.close(func(server server) { _ = server.Close() })
 	s.finish(137)
 	s.start.Wait()
 }

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"slices"
 	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -16,6 +17,8 @@ type Snapshot struct {
 	Synced bool
 	// Listeners are the outbound HTTP listeners whose routes are known, by name.
 	Listeners map[string]Listener
+	// Connections are the outbound listeners without HTTP, by name.
+	Connections map[string]ConnectionListener
 	// Routes are the route configurations that listeners name.
 	Routes map[string]*routev3.RouteConfiguration
 	// Clusters are the warm ones.
@@ -31,6 +34,68 @@ type Listener struct {
 	// RouteConfig names one of Snapshot.Routes, unless Inline holds the routes.
 	RouteConfig string
 	Inline      *routev3.RouteConfiguration
+}
+
+// ConnectionListener is an outbound listener that takes connections as they come.
+type ConnectionListener struct {
+	Name, Address string
+	Port          uint32
+	// Chains are those for connections that begin TLS with one of their names; Default is for all others, nil where there is none.
+	Chains  []Chain
+	Default *Chain
+}
+
+// Chain says where the connections go that it is for.
+type Chain struct {
+	// Names are the SNIs that it is for; none for any, TLS or not.
+	Names []string
+	// Clusters are drawn by weight. One that is named alone gets everything.
+	Clusters []WeightedCluster
+}
+
+// WeightedCluster is one of a chain's.
+type WeightedCluster struct {
+	Name   string
+	Weight uint32
+}
+
+// ConnectionsTo returns the listener for an address and port: that address's own, or the one on every address.
+func (s *Snapshot) ConnectionsTo(address string, port uint32) (ConnectionListener, bool) {
+	var everywhere ConnectionListener
+	found := false
+	for _, l := range s.Connections {
+		if l.Port != port {
+			continue
+		}
+		if l.Address == address {
+			return l, true
+		}
+		if l.Address == "0.0.0.0" || l.Address == "::" {
+			everywhere, found = l, true
+		}
+	}
+	return everywhere, found
+}
+
+// ChainFor returns the chain for the name that a client begins TLS with, "" for none.
+func (l ConnectionListener) ChainFor(sni string) (Chain, bool) {
+	for _, c := range l.Chains {
+		if len(c.Names) == 0 || sni != "" && slices.ContainsFunc(c.Names, func(name string) bool { return covers(name, sni) }) {
+			return c, true
+		}
+	}
+	if l.Default != nil {
+		return *l.Default, true
+	}
+	return Chain{}, false
+}
+
+// covers reports whether a name of a chain, which may begin with "*.", is for an SNI.
+func covers(name, sni string) bool {
+	if suffix, wild := strings.CutPrefix(name, "*"); wild {
+		return strings.HasSuffix(strings.ToLower(sni), suffix)
+	}
+	return strings.EqualFold(name, sni)
 }
 
 // ListenerOn returns the listener for a port: the one on every address is preferred, as service ports with HTTP have it.

@@ -35,7 +35,9 @@ type state struct {
 	clusters  map[string]*clusterv3.Cluster
 	endpoints map[string]*endpointv3.ClusterLoadAssignment
 	listeners map[string]Listener
-	routes    map[string]*routev3.RouteConfiguration
+	// connections are the listeners without HTTP.
+	connections map[string]ConnectionListener
+	routes      map[string]*routev3.RouteConfiguration
 	// flat holds the endpoints of an assignment, read once.
 	flat map[string][]Endpoint
 }
@@ -43,7 +45,7 @@ type state struct {
 func newState() *state {
 	return &state{
 		clusters: map[string]*clusterv3.Cluster{}, endpoints: map[string]*endpointv3.ClusterLoadAssignment{},
-		listeners: map[string]Listener{}, routes: map[string]*routev3.RouteConfiguration{}, flat: map[string][]Endpoint{},
+		listeners: map[string]Listener{}, connections: map[string]ConnectionListener{}, routes: map[string]*routev3.RouteConfiguration{}, flat: map[string][]Endpoint{},
 	}
 }
 
@@ -107,7 +109,7 @@ func (s *state) applyListeners(resources []*anypb.Any) error {
 	if err != nil {
 		return err
 	}
-	next := make(map[string]Listener, len(list))
+	next, connections := make(map[string]Listener, len(list)), map[string]ConnectionListener{}
 	for _, l := range list {
 		parsed, ok, err := parseListener(l)
 		if err != nil {
@@ -115,9 +117,17 @@ func (s *state) applyListeners(resources []*anypb.Any) error {
 		}
 		if ok {
 			next[parsed.Name] = parsed
+			continue
+		}
+		connected, ok, err := parseConnectionListener(l)
+		if err != nil {
+			return err
+		}
+		if ok {
+			connections[connected.Name] = connected
 		}
 	}
-	s.listeners, s.gotListeners = next, true
+	s.listeners, s.connections, s.gotListeners = next, connections, true
 	wanted := s.routeNames()
 	for name := range s.routes {
 		if _, ok := slices.BinarySearch(wanted, name); !ok {
@@ -167,7 +177,7 @@ func (s *state) routeNames() []string {
 // snapshot is the usable part of the state.
 func (s *state) snapshot() *Snapshot {
 	snap := &Snapshot{
-		Listeners: map[string]Listener{}, Routes: maps.Clone(s.routes), Clusters: make(map[string]*Cluster, len(s.clusters)),
+		Listeners: map[string]Listener{}, Connections: s.connections, Routes: maps.Clone(s.routes), Clusters: make(map[string]*Cluster, len(s.clusters)),
 	}
 	for name, c := range s.clusters {
 		endpoints, warm := s.endpointsFor(c)
@@ -204,7 +214,7 @@ func edsName(c *clusterv3.Cluster) string {
 }
 
 // parseListener reads an outbound listener's first plaintext HTTP connection manager. A listener without one is not an
-// error: TCP services have none, and one behind TLS is not served by the lab.
+// error: parseConnectionListener reads those of TCP and TLS services, and HTTP behind TLS is not served by the lab.
 func parseListener(l *listenerv3.Listener) (Listener, bool, error) {
 	if l.GetTrafficDirection() == corev3.TrafficDirection_INBOUND {
 		return Listener{}, false, nil

@@ -1,0 +1,230 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/e2e/lab/load"
+	"github.com/sluice-dev/sluice/e2e/lab/mesh"
+	"github.com/sluice-dev/sluice/e2e/lab/xds"
+	"github.com/sluice-dev/sluice/e2e/scene"
+)
+
+// From the files of examples/tcp. Its README: "Each new connection is drawn by weight, and stays with its version until it ends", "They end
+// when their client ends them, or when the pod goes", and "A version that takes no connection is taken back".
+func TestTCP(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	const name, address = "ticker", "ticker.shop.svc.cluster.local:9000"
+	c := watchOver(t, s, name)
+	if err := s.Apply(t.Context(), "examples/tcp"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { leave(t, s, name) })
+	caller := callerOf(t, s, name)
+	await(t, s, name, "to be adopted", scene.Stable("v1"))
+	users := connecting(t, caller, address, 60)
+	long := holdOpen(t, caller, address, 4)
+
+	release(t, s, name, "v2")
+	ts := await(t, s, name, "to prove 10% by connections alone", proven(100))
+	says := meta.FindStatusCondition(ts.Status.Conditions, v1alpha1.ConditionEvidenceAvailable)
+	if says == nil || !strings.Contains(says.Message, "counting connections as reporter destination") || !strings.Contains(says.Message, "not seen") {
+		t.Errorf("EvidenceAvailable says %+v", says)
+	}
+	await(t, s, name, "to prove 50%", proven(500))
+	checkShare(t, "connections", users, "v2", 500, 3*time.Second)
+	staysWith(t, long, "v1")
+	await(t, s, name, "to have all", func(ts *v1alpha1.TrafficShift) bool { return ts.Status.State.Weight == v1alpha1.Whole })
+	staysWith(t, long, "v1")
+	ts = await(t, s, name, "to be promoted", scene.Stable("v2"))
+	if got := ts.Status.History[0]; !strings.Contains(got.Message, "connections failed") {
+		t.Errorf("it ended as %+v; want words of connections", got)
+	}
+	eventually(t, "the old connections to end with their pods", func(context.Context) error {
+		for _, conn := range long {
+			if said, err := load.Say(conn, "there?"); err == nil {
+				return fmt.Errorf("one says %q", said)
+			}
+		}
+		return nil
+	})
+	lossless(t, users)
+
+	release(t, s, name, "v3", "REFUSE=true")
+	ts = await(t, s, name, "to take v3 back", scene.Rejected("v3"))
+	if got := ts.Status.History[0]; got.Reason != v1alpha1.ReasonErrorRateVsStable || !strings.Contains(got.Message, "connections") || strings.Contains(got.Message, "requests") {
+		t.Errorf("it ended as %+v; want the evidence of connections", got)
+	}
+	after := users.Report()
+	if after.Failed == 0 {
+		t.Error("no connection was refused")
+	}
+	if err := users.WaitFor(t.Context(), func(r load.Report) bool { return r.Total >= after.Total+200 }); err != nil {
+		t.Fatal(err)
+	}
+	if now := users.Report(); now.Failed > after.Failed {
+		t.Errorf("%d connections more were lost after v3 was taken back", now.Failed-after.Failed)
+	}
+	handBack(t, s, name)
+	c.end(t, []string{"Stable", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%", "Failed", "handed back"})
+}
+
+// A port of TLS is split by the name that clients ask for, by every name that a pod's resolver knows; and it carries the weights of the
+// HTTP port beside it, by whose requests the service is judged.
+func TestTLSIsSplitBySNI(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	const name, address = "vault", "vault.shop.svc.cluster.local:9443"
+	names := []string{"vault.shop.svc.cluster.local", "vault.shop.svc", "vault.shop", "vault"}
+	c := watchOver(t, s, name)
+	const vault = `
+apiVersion: v1
+kind: Service
+metadata: {name: vault, namespace: shop}
+spec:
+  selector: {app: vault}
+  ports: [{name: tls-vault, port: 9443, targetPort: 9000}, {name: http, port: 80, targetPort: 8080}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: vault, namespace: shop}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: vault}}
+  template:
+    metadata: {labels: {app: vault}}
+    spec:
+      containers:
+      - name: app
+        image: registry.example.com/lab/tcp-echo:1
+        env: [{name: VERSION, value: v1}]
+        ports: [{containerPort: 9000}, {containerPort: 8080}]
+        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+`
+	if err := s.ApplyYAML(t.Context(), []byte(vault)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { leave(t, s, name) })
+	annotations := map[string]string{}
+	for _, a := range append(quick[:len(quick):len(quick)], "hold=8s") {
+		key, value, _ := strings.Cut(a, "=")
+		annotations[v1alpha1.Prefix+key] = value
+	}
+	if err := s.Annotate(t.Context(), deployment(name), annotations); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s, name, "to be adopted", scene.Stable("v1"))
+	caller := callerOf(t, s, name+"-tls")
+	within(t, s, name, "http://vault.shop.svc.cluster.local/", 60)
+
+	release(t, s, name, "v2")
+	await(t, s, name, "to prove 50% by requests", proven(500))
+	var listener xds.ConnectionListener
+	err := caller.Wait(t.Context(), func(snap *xds.Snapshot) bool {
+		return slices.ContainsFunc(connectionsOn(snap, 9443), func(l xds.ConnectionListener) bool {
+			listener = l
+			return len(l.Chains) == 1 && len(l.Chains[0].Clusters) == 2
+		})
+	})
+	if err != nil {
+		t.Fatalf("istiod made %+v: %v", listener, err)
+	}
+	want := []xds.WeightedCluster{
+		{Name: "outbound|9443|v1|vault.shop.svc.cluster.local", Weight: 50}, {Name: "outbound|9443|v2|vault.shop.svc.cluster.local", Weight: 50},
+	}
+	if diff := cmp.Diff(xds.Chain{Names: names, Clusters: want}, listener.Chains[0]); diff != "" {
+		t.Errorf("what istiod made of the route (-want +got):\n%s", diff)
+	}
+	if passed, _ := listener.ChainFor("elsewhere.example.com"); len(passed.Clusters) != 1 || passed.Clusters[0].Name != "PassthroughCluster" {
+		t.Errorf("another name goes to %+v; docs/routing.md says that it is passed on past the weights", passed)
+	}
+	for _, sni := range names {
+		versions := map[string]int{}
+		for range 40 {
+			conn, err := caller.DialTLS(t.Context(), address, sni)
+			if err != nil {
+				t.Fatal(err)
+			}
+			said, err := load.Say(conn, "x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			version, _, _ := strings.Cut(said, " ")
+			versions[version]++
+			_ = conn.Close()
+		}
+		if versions["v1"] == 0 || versions["v2"] == 0 {
+			t.Errorf("connections for %s went to %v; want both versions", sni, versions)
+		}
+	}
+	await(t, s, name, "to be promoted", scene.Stable("v2"))
+	c.end(t, []string{"Stable", "Progressing Stepping 50%"})
+}
+
+// connectionsOn are the listeners of a port.
+func connectionsOn(snap *xds.Snapshot, port uint32) []xds.ConnectionListener {
+	var on []xds.ConnectionListener
+	for _, l := range snap.Connections {
+		if l.Port == port {
+			on = append(on, l)
+		}
+	}
+	return on
+}
+
+// callerOf is a pod in the mesh that only calls.
+func callerOf(t *testing.T, s *scene.Scene, name string) *mesh.Sidecar {
+	t.Helper()
+	caller, err := s.Plane.Client(t.Context(), name+"-caller", scene.Shop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return caller
+}
+
+// connecting makes a connection again and again.
+func connecting(t *testing.T, caller *mesh.Sidecar, address string, rate float64) *load.Source {
+	t.Helper()
+	source, err := load.Start(t.Context(), load.Config{URL: "http://" + address, Transport: load.Connections(caller.Dial), Rate: rate})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { source.Stop() })
+	return source
+}
+
+// holdOpen opens connections that stay open.
+func holdOpen(t *testing.T, caller *mesh.Sidecar, address string, n int) []net.Conn {
+	t.Helper()
+	var open []net.Conn
+	for range n {
+		conn, err := caller.Dial(t.Context(), address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		open = append(open, conn)
+	}
+	staysWith(t, open, "v1")
+	return open
+}
+
+// staysWith asserts that every connection is still with a version.
+func staysWith(t *testing.T, open []net.Conn, version string) {
+	t.Helper()
+	for _, conn := range open {
+		if said, err := load.Say(conn, "still there?"); err != nil || !strings.HasPrefix(said, version+" ") {
+			t.Errorf("a connection to %s says %q: %v", version, said, err)
+		}
+	}
+}
