@@ -106,15 +106,31 @@ func TestAnEmptyDecisionWritesNothing(t *testing.T) {
 	}
 }
 
-// A Service that loses its HTTP ports while it is shifted must not break the pass: its routes stay as they are, and preflight says why.
-func TestAServiceWithoutHTTPPortsKeepsItsRoutes(t *testing.T) {
+// A Service whose ports say nothing any more while it is shifted must not break the pass: its routes stay as they are, and preflight says why.
+func TestAServiceWithoutProtocolsKeepsItsRoutes(t *testing.T) {
 	for _, unroute := range []bool{false, true} {
 		p := planned(t, func(s *scenario) {
-			s.Service.Spec.Ports = []corev1.ServicePort{{Name: "tcp-db", Port: 5432}}
+			s.Service.Spec.Ports = []corev1.ServicePort{{Name: "db", Port: 5432}}
 			s.Desired.Unroute = unroute
 		})
 		for _, vs := range written[*networkingv1.VirtualService](p) {
 			t.Errorf("unroute %t: %s is written with %v", unroute, vs.Name, vs.Spec.GetHttp())
+		}
+	}
+}
+
+// Connections have no place at a gateway: hosts of a service without HTTP are not written, and nothing of theirs is.
+func TestHostsNeedHTTP(t *testing.T) {
+	p := planned(t, func(s *scenario) {
+		s.Service.Spec.Ports = []corev1.ServicePort{{Name: "tcp-db", Port: 5432}}
+		s.Spec.Hosts = []string{"shop.example.com"}
+	})
+	if gateways := written[*networkingv1.Gateway](p); len(gateways) > 0 {
+		t.Errorf("a Gateway is written: %v", gateways)
+	}
+	for _, vs := range written[*networkingv1.VirtualService](p) {
+		if vs.Name != "micro-api" || len(vs.Spec.GetTcp()) != 1 {
+			t.Errorf("%s is written with %v", vs.Name, &vs.Spec)
 		}
 	}
 }

@@ -119,6 +119,7 @@ var checklist = map[string]struct {
 	}},
 
 	"TCP":           {service: tcpService, shift: tcpShift("")},
+	"TCPBlueGreen":  {service: tcpService, shift: tcpShift("strategy: blue-green")},
 	"EveryProtocol": {service: change("{name: http, port: 80, targetPort: http}", "{name: http, port: 80, targetPort: http}, {name: tcp, port: 81}, {name: tls, port: 82}, {name: db, port: 83, appProtocol: mysql}")},
 	"TCPWithHosts":  {service: tcpService, shift: tcpShift(shopHost), reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.hosts needs HTTP", "Service NS/micro-api", "leave it out", "name a port http"}},
 	"TCPWithLatency": {service: tcpService, shift: tcpShift(`maxLatency: {percentile: "99", below: 500ms}`),

@@ -1,6 +1,7 @@
 package trafficshift
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -66,9 +67,9 @@ func TestWeightsOfConnectionsAreReadBack(t *testing.T) {
 func TestPortsAreReadOffTheRoutes(t *testing.T) {
 	var got []string
 	for _, p := range routedService("micro-api", "shop", routedByAll(0, 0, 0)).Spec.Ports {
-		got = append(got, string(rune('0'+p.Port-80))+" "+p.Name)
+		got = append(got, fmt.Sprintf("%d %s", p.Port, p.Name))
 	}
-	if diff := cmp.Diff([]string{"0 ", "1 tcp-81", "2 tls-82"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"80 ", "81 tcp-81", "82 tls-82"}, got); diff != "" {
 		t.Errorf("ports (-want +got):\n%s", diff)
 	}
 }
