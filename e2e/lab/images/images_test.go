@@ -234,3 +234,29 @@ func TestGRPC(t *testing.T) {
 		})
 	}
 }
+
+// tcp-echo says which version it is on every line; one that refuses is well by its own account.
+func TestEcho(t *testing.T) {
+	a, err := Start(Container{Image: "docker.io/sluice-dev/tcp-echo:1", Pod: "p", Env: map[string]string{"VERSION": "v2"}})
+	if err != nil || a.Connections == nil || a.Connections.Refused || a.Connections.Port != EchoPort || a.Port != HealthPort {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	client, app := net.Pipe()
+	go func() { a.Connections.Serve(app); _ = app.Close() }()
+	for _, line := range []string{"one\n", "two\n"} {
+		if _, err := io.WriteString(client, line); err != nil {
+			t.Fatal(err)
+		}
+		said := make([]byte, len("v2 p: one\n"))
+		if _, err := io.ReadFull(client, said); err != nil || string(said) != "v2 p: "+line {
+			t.Errorf("%q, %v; want v2's echo of %q", said, err, line)
+		}
+	}
+	_ = client.Close()
+	if a, err = Start(Container{Image: "tcp-echo:1", Env: map[string]string{"REFUSE": "true"}}); err != nil || !a.Connections.Refused || a.Handler == nil {
+		t.Errorf("%+v, %v; want one that takes no connection", a, err)
+	}
+	if _, err = Start(Container{Image: "tcp-echo:1", Env: map[string]string{"REFUSE": "perhaps"}}); err == nil {
+		t.Error("REFUSE=perhaps is accepted")
+	}
+}
