@@ -131,7 +131,7 @@ func (s Subject) classify(m model.Metric) (class, bool) {
 		version:  s.version(m),
 		failed:   s.failed(m),
 	}
-	if c.reporter < 0 || abandoned(m) {
+	if c.reporter < 0 || abandoned(m) || s.Connections && besideTheService(m) {
 		return class{}, false
 	}
 	// A failure that is known to be a version's is that version's, whatever its flags. A server always has a host.
@@ -179,6 +179,11 @@ func abandoned(m model.Metric) bool {
 // no route or no cluster. Other flags tell of requests (UC, UR), or that a connection had its time (DT). The flags of a series are those
 // of the moment when the connection was counted, a few seconds after it began, or when it ended before.
 var unmade = []string{"UF", "URX", "UH", "UO", "NR", "NC"}
+
+// besideTheService is a connection to a port of the pods that no Service has: whoever looks after them makes such, and no user.
+func besideTheService(m model.Metric) bool {
+	return strings.HasPrefix(string(m[labelName]), "InboundPassthroughCluster")
+}
 
 // metric is what is counted for the subject.
 func (s Subject) metric() string {

@@ -29,6 +29,7 @@ func TestConnectionsAreCounted(t *testing.T) {
 	p.connect(1, 45, labelReporter, "source")
 	p.connect(1, 5, labelFlags, "UF,URX")
 	p.connect(1, 2, labelFlags, "DT") // it had its time
+	p.connect(1, 70, labelName, "InboundPassthroughCluster")
 	p.connect(1, 3, labelReporter, "source", labelFlags, "UF,URX")
 	p.connect(1, 4, append(nobody, labelFlags, "UH")...)
 	c.look(t.Context(), tick(1))
