@@ -78,7 +78,7 @@ func TestTCP(t *testing.T) {
 	release(t, s, name, "v2") // users are on it, and handing back waits for the template to be it
 	await(t, s, name, "to be at rest", scene.Stable("v2"))
 	handBack(t, s, name)
-	c.end(t, []string{"Stable", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%", "Failed", "handed back"})
+	c.end(t, []string{"Stable", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%", "Failed, v3 retiring", "Detaching Removing"})
 }
 
 // A port of TLS is split by the name that clients ask for, by every name that a pod's resolver knows; and it carries the weights of the
