@@ -10,7 +10,9 @@ import (
 
 // What Istio 1.31 makes of a port (pkg/config/kube/conversion.go), but for ports that say nothing: it takes 25, 53, 3306 and 27017 for TCP then.
 func TestProtocolsAreReadAsIstioReadsThem(t *testing.T) {
-	app := func(protocol string) corev1.ServicePort { return corev1.ServicePort{Name: "any", AppProtocol: &protocol} }
+	app := func(protocol string) corev1.ServicePort {
+		return corev1.ServicePort{Name: "any", AppProtocol: &protocol}
+	}
 	for _, tc := range []struct {
 		port           corev1.ServicePort
 		want           plan.Protocol
