@@ -64,6 +64,7 @@ const (
 	ReasonUndoing             = "Undoing"
 	ReasonWaitingForTurn      = "WaitingForTurn"
 	ReasonFrozen              = "Frozen"
+	ReasonWriteRefused        = "WriteRefused"
 )
 
 // Reasons that there is no evidence for, beside NoEvidence and NoTraffic: what condition EvidenceAvailable says.

@@ -76,6 +76,9 @@ type State struct {
 	// +optional
 	Peak Permille `json:"peak,omitempty"`
 
+	// raisedFrom is the weight that the candidate comes from, until the step that it has taken was first read back from every VirtualService.
+	// +optional
+	RaisedFrom *Permille `json:"raisedFrom,omitempty"`
 	// rung is how many steps of the ladder the candidate has passed, the one that it stands on included.
 	// +optional
 	Rung int32 `json:"rung,omitempty"`

@@ -382,6 +382,9 @@ type TrafficShiftStatus struct {
 	// message says in one sentence why the shift is where it is.
 	// +optional
 	Message string `json:"message,omitempty"`
+	// refusedWrite is what the API server has not taken of what was decided; it goes away when the write works.
+	// +optional
+	RefusedWrite *RefusedWrite `json:"refusedWrite,omitempty"`
 	// replicas is the number of pods of the versions that carry weight, for the scale subresource.
 	// +optional
 	Replicas int32 `json:"replicas"`
@@ -415,6 +418,18 @@ type TrafficShiftStatus struct {
 	// state is what the controller must not forget. It is written before the effects that depend on it.
 	// +optional
 	State State `json:"state,omitzero"`
+}
+
+// RefusedWrite is a write that the API server, or what it asks, did not take. It is tried again.
+type RefusedWrite struct {
+	// write is the verb and the object, such as "apply VirtualService shop/micro-api".
+	// +kubebuilder:validation:MaxLength=1024
+	Write string `json:"write"`
+	// message is what the API server said.
+	// +kubebuilder:validation:MaxLength=4096
+	Message string `json:"message"`
+	// at is when it said so.
+	At metav1.Time `json:"at"`
 }
 
 // Outcome is what became of one release.

@@ -167,3 +167,28 @@ func TestADeathAfterAnyWriteChangesNothing(t *testing.T) {
 		})
 	}
 }
+
+// A step up is told when it is read back, once, however often the controller dies between deciding and writing it.
+func TestAStepIsToldOnceItIsReadBack(t *testing.T) {
+	for _, dies := range []bool{false, true} {
+		t.Run(fmt.Sprintf("Dies=%v", dies), func(t *testing.T) {
+			w := adopted(t)
+			w.template, w.generation = 2, w.generation+1
+			for range 120 {
+				told, writes := len(w.arrived), -1
+				if raises := w.decide(w.observe()).Next.Weight > w.state.Weight; raises && dies {
+					writes = 1 // the status alone
+				}
+				w.pass(writes)
+				if writes == 1 && len(w.arrived) != told {
+					t.Fatalf("%v is told before it is written", w.arrived[told:])
+				}
+				w.tick()
+			}
+			want := []shift.Arrival{{From: 0, Place: "5%"}, {From: 50, Place: "50%"}, {From: 500, Place: "100%"}}
+			if diff := cmp.Diff(want, w.arrived); diff != "" || w.state.Stable != "v2" {
+				t.Errorf("stable is %s; steps told (-want +got):\n%s", w.state.Stable, diff)
+			}
+		})
+	}
+}

@@ -35,7 +35,7 @@ func Decide(spec v1alpha1.TrafficShiftSpec, state v1alpha1.State, obs Observatio
 	p.noteSessions()
 	d := Decision{
 		Next: p.next, Desired: p.desired(), Reason: p.reason, Message: p.message,
-		Verdicts: p.verdicts, Ended: p.ended, Actions: p.actions, RequeueAfter: p.requeueAfter(),
+		Verdicts: p.verdicts, Ended: p.ended, Arrived: p.arrived, Actions: p.actions, RequeueAfter: p.requeueAfter(),
 	}
 	if err := checkState(d.Next); err != nil {
 		return Decision{}, err
@@ -55,6 +55,7 @@ type pass struct {
 	latest          v1alpha1.ShareState // the share that the latest sample shows
 	verdicts        []analysis.Verdict
 	ended           *v1alpha1.Outcome
+	arrived         *Arrival
 	actions         []v1alpha1.ActionRecord
 	abort           asked  // the abort that was just asked for, and let through
 	approval        string // the candidate whose gates were just answered

@@ -23,10 +23,18 @@ type Decision struct {
 	Verdicts []analysis.Verdict
 	// Ended is set when a release has just come to its end.
 	Ended *v1alpha1.Outcome
+	// Arrived is set when a step that the candidate has taken was just read back: what was decided before is so from now on.
+	Arrived *Arrival
 	// Actions are the requests that were just answered.
 	Actions []v1alpha1.ActionRecord
 	// RequeueAfter is when to look again if nothing happens before; 0 is never.
 	RequeueAfter time.Duration
+}
+
+// Arrival is a step up: from a weight to a place, "5%" or "its match".
+type Arrival struct {
+	From  v1alpha1.Permille
+	Place string
 }
 
 // String is for logs and transcripts.

@@ -193,6 +193,7 @@ func (p *pass) switched() {
 func (p *pass) forgetRoute() {
 	g := p.next.Gate
 	p.next.RoutedSince, p.next.VerifiedSince, p.next.Share = nil, nil, v1alpha1.ShareState{}
+	p.next.RaisedFrom = nil
 	p.next.Gate = v1alpha1.GateState{
 		CountedTo: g.CountedTo, SeenTo: g.SeenTo, Memory: g.Memory, NoHostBaseline: g.NoHostBaseline, Retreats: g.Retreats, Suspected: g.Suspected, Retreated: g.Retreated, Ceiling: g.Ceiling, SlowCeiling: g.SlowCeiling,
 	}

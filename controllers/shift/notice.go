@@ -52,6 +52,14 @@ func (p *pass) noticeRoutes() {
 	}
 	if seen {
 		p.next.RoutedSince = p.stamp()
+		p.noticeArrival()
+	}
+}
+
+// noticeArrival tells of a step up once it is seen to be in place: a write may be refused, or be lost in a crash and be made again.
+func (p *pass) noticeArrival() {
+	if from := p.next.RaisedFrom; from != nil {
+		p.arrived, p.next.RaisedFrom = &Arrival{From: *from, Place: p.place()}, nil
 	}
 }
 

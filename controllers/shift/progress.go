@@ -309,11 +309,13 @@ func (p *pass) climb(next rung) {
 	p.next.Rung, p.next.Exposure, p.next.Shown = int32(p.ladder.next(p.next))+1, next.exposure, next.digest()
 	p.enter(v1alpha1.PhaseProgressing, v1alpha1.StageStepping)
 	p.forgetRoute()
+	p.next.RaisedFrom = new(p.next.Weight)
 	p.say(v1alpha1.ReasonRaising, "showing %s at %s", p.next.Candidate, p.place())
 }
 
 // raise sets the next weight. The evidence of a weight does not count for another.
 func (p *pass) raise(w v1alpha1.Permille) {
+	from := p.next.Weight
 	p.next.Exposure = ""
 	p.next.Weight, p.next.Peak = w, max(p.next.Peak, w)
 	p.next.Rung = int32(p.ladder.at(p.next)) + 1
@@ -324,6 +326,7 @@ func (p *pass) raise(w v1alpha1.Permille) {
 	}
 	p.enter(v1alpha1.PhaseProgressing, stage)
 	p.forgetRoute()
+	p.next.RaisedFrom = new(from)
 	p.say(v1alpha1.ReasonRaising, "raising %s to %s", p.next.Candidate, w)
 }
 

@@ -9,7 +9,7 @@ import (
 func (p *pass) fail(reason, message string, reject bool) {
 	p.stopWaiting()
 	p.next.Failure = &v1alpha1.Failure{Reason: reason, Message: message, Reject: reject}
-	p.next.RoutedSince, p.next.VerifiedSince = nil, nil
+	p.next.RoutedSince, p.next.VerifiedSince, p.next.RaisedFrom = nil, nil, nil
 	p.enter(v1alpha1.PhaseRollingBack, "")
 }
 

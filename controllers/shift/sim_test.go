@@ -77,6 +77,7 @@ type world struct {
 
 	last       shift.Decision
 	ended      []v1alpha1.Outcome
+	arrived    []shift.Arrival
 	transcript strings.Builder
 	raisedAt   time.Time
 }
@@ -269,6 +270,9 @@ func (w *world) persist(d shift.Decision) {
 	}
 	w.state = d.Next
 	w.answers = append(w.answers, d.Actions...)
+	if d.Arrived != nil {
+		w.arrived = append(w.arrived, *d.Arrived)
+	}
 	if d.Ended != nil {
 		w.ended = append(w.ended, *d.Ended)
 	}

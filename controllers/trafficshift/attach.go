@@ -167,14 +167,15 @@ func (r *Reconciler) giveRoutesBack(ctx context.Context, ts *v1alpha1.TrafficShi
 	if err := r.readAttached(ctx, ts.Namespace, a); err != nil || a.Object == nil {
 		return err
 	}
+	adjust := plan.Step{Verb: plan.Adjust, Object: a.Bare(host)}
 	if _, err := r.writer().Adjust(ctx, a.Bare(host), a.Object); err != nil {
-		return err
+		return attempted(adjust.String(), err)
 	}
 	if err := r.readAttached(ctx, ts.Namespace, a); err != nil {
 		return err
 	}
 	_, err = r.writer().Forget(ctx, a.Object)
-	return err
+	return attempted(plan.Step{Verb: plan.Forget, Object: a.Object}.String(), err)
 }
 
 // abandoned is what a shift without a Deployment was attached to, and for which host: as our DestinationRule says while it is there, and

@@ -174,7 +174,7 @@ func (r *Reconciler) takeReplicas(ctx context.Context, ts *v1alpha1.TrafficShift
 	ts.Spec.Replicas = &n
 	patch := client.MergeFromWithOptions(was, client.MergeFromWithOptimisticLock{})
 	if err := r.Client.Patch(ctx, ts, patch, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
-		return true, fmt.Errorf("TrafficShift %s/%s: setting spec.replicas: %w", ts.Namespace, ts.Name, err)
+		return true, attempted(onShift("set spec.replicas of", ts), fmt.Errorf("TrafficShift %s/%s: setting spec.replicas: %w", ts.Namespace, ts.Name, err))
 	}
 	return true, nil
 }

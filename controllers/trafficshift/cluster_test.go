@@ -45,9 +45,10 @@ type cluster struct {
 	told   *recorder
 	counts *counts
 	hooks  *hooks
-	writes []string     // every write of the reconciler's, in order
-	broken map[int]bool // versions by number whose pods do not become ready
-	unseen string       // a Service whose endpoints nobody has found yet
+	writes []string          // every write of the reconciler's, in order
+	broken map[int]bool      // versions by number whose pods do not become ready
+	unseen string            // a Service whose endpoints nobody has found yet
+	refuse func(o any) error // what the API server says to a write of the reconciler's
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -99,10 +100,16 @@ func (c *cluster) watched() interceptor.Funcs {
 		},
 		Patch: func(ctx context.Context, api client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
 			note("patch", o)
+			if err := c.refuses(o); err != nil {
+				return err
+			}
 			return api.Patch(ctx, o, p, opts...)
 		},
 		Apply: func(ctx context.Context, api client.WithWatch, o runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
 			note("apply", o)
+			if err := c.refuses(o); err != nil {
+				return err
+			}
 			return api.Apply(ctx, o, opts...)
 		},
 		Delete: func(ctx context.Context, api client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
@@ -114,6 +121,13 @@ func (c *cluster) watched() interceptor.Funcs {
 			return api.SubResource(sub).Patch(ctx, o, p, opts...)
 		},
 	}
+}
+
+func (c *cluster) refuses(o any) error {
+	if c.refuse == nil {
+		return nil
+	}
+	return c.refuse(o)
 }
 
 // apply creates the objects of a manifest in the cluster's namespace, unless they name another.

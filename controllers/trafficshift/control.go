@@ -98,7 +98,7 @@ func (r *Reconciler) takeAway(ctx context.Context, ts *v1alpha1.TrafficShift) er
 	}
 	patch := client.MergeFromWithOptions(was, client.MergeFromWithOptimisticLock{})
 	if err := r.Client.Patch(ctx, ts, patch, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
-		return fmt.Errorf("TrafficShift %s/%s: taking answered requests away: %w", ts.Namespace, ts.Name, err)
+		return attempted(onShift("take answered requests off", ts), fmt.Errorf("TrafficShift %s/%s: taking answered requests away: %w", ts.Namespace, ts.Name, err))
 	}
 	return nil
 }

@@ -65,15 +65,17 @@ func notesOf(before, after *v1alpha1.TrafficShift, d shift.Decision) []note {
 	if is.WaitingSince != nil && was.WaitingSince == nil {
 		add(corev1.EventTypeNormal, d.Reason, "Wait", d.Message)
 	}
-	switch {
-	case is.Weight > was.Weight:
-		add(corev1.EventTypeNormal, v1alpha1.ReasonWeightRaised, "Raise", fmt.Sprintf("%s raised from %s to %s", is.Candidate, was.Weight, is.Weight))
+	switch a := d.Arrived; {
+	case a == nil:
+	case was.Exposure != "":
+		add(corev1.EventTypeNormal, v1alpha1.ReasonShown, "Show", fmt.Sprintf("%s is shown at %s", was.Candidate, a.Place))
+	default:
+		add(corev1.EventTypeNormal, v1alpha1.ReasonWeightRaised, "Raise", fmt.Sprintf("%s raised from %s to %s", was.Candidate, a.From, a.Place))
 		if after.Spec.SkipAnalysis {
-			add(corev1.EventTypeWarning, v1alpha1.ReasonAnalysisSkipped, "Raise", fmt.Sprintf("no gate was asked before %s was raised: spec.skipAnalysis is set", is.Candidate))
+			add(corev1.EventTypeWarning, v1alpha1.ReasonAnalysisSkipped, "Raise", fmt.Sprintf("no gate was asked before %s was raised: spec.skipAnalysis is set", was.Candidate))
 		}
-	case is.Exposure != "" && is.Exposure != was.Exposure:
-		add(corev1.EventTypeNormal, v1alpha1.ReasonShown, "Show", d.Message)
-	case is.Phase == v1alpha1.PhaseProgressing && is.Weight < was.Weight && is.Candidate == was.Candidate:
+	}
+	if is.Phase == v1alpha1.PhaseProgressing && is.Weight < was.Weight && is.Candidate == was.Candidate {
 		add(corev1.EventTypeWarning, d.Reason, "Lower", d.Message)
 	}
 	if is.Failure != nil && (was.Failure == nil || was.Candidate != "" && was.Phase == v1alpha1.PhaseProgressing) && *is.Failure != value(was.Failure) {

@@ -42,10 +42,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, fmt.Errorf("observing: %w", err)
 	}
 	defer world.yieldTurn()
-	if done, err := r.fillReplicas(ctx, ts, world); done || err != nil {
-		return conflictIsNoError(err)
-	}
-	if done, err := r.takeReplicas(ctx, ts, world); done || err != nil {
+	if done, err := r.setReplicas(ctx, ts, world); done || err != nil {
 		return conflictIsNoError(err)
 	}
 	decision, err := shift.Decide(world.spec, ts.Status.State, world.observation)
@@ -61,10 +58,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if world.suspended() {
 		return conflictIsNoError(r.takeAway(ctx, ts))
 	}
-	if err := r.execute(ctx, world, decision); err != nil {
-		return conflictIsNoError(err)
+	err = r.execute(ctx, world, decision)
+	if err == nil {
+		err = r.finish(ctx, ts)
 	}
-	if err := r.finish(ctx, ts); err != nil {
+	if err := r.noteRefusal(ctx, ts, world, decision, err); err != nil {
 		return conflictIsNoError(err)
 	}
 	return ctrl.Result{RequeueAfter: lookAgain(world, decision)}, nil
@@ -81,6 +79,17 @@ func lookAgain(w *world, d shift.Decision) time.Duration {
 	return d.RequeueAfter
 }
 
+// setReplicas settles spec.replicas before anything is decided on it.
+func (r *Reconciler) setReplicas(ctx context.Context, ts *v1alpha1.TrafficShift, w *world) (done bool, err error) {
+	if done, err = r.fillReplicas(ctx, ts, w); !done && err == nil {
+		done, err = r.takeReplicas(ctx, ts, w)
+	}
+	if err != nil {
+		err = r.noteRefusal(ctx, ts, w, undecided(ts), err)
+	}
+	return done, err
+}
+
 // fillReplicas sets spec.replicas once on a TrafficShift that its owner wrote without: the scale subresource has no value otherwise. One
 // that the annotations make is the shim's to fill.
 func (r *Reconciler) fillReplicas(ctx context.Context, ts *v1alpha1.TrafficShift, w *world) (done bool, err error) {
@@ -92,7 +101,7 @@ func (r *Reconciler) fillReplicas(ctx context.Context, ts *v1alpha1.TrafficShift
 	ts.Spec.Replicas = &n
 	patch := client.MergeFromWithOptions(was, client.MergeFromWithOptimisticLock{})
 	if err := r.Client.Patch(ctx, ts, patch, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
-		return true, fmt.Errorf("TrafficShift %s/%s: setting spec.replicas: %w", ts.Namespace, ts.Name, err)
+		return true, attempted(onShift("set spec.replicas of", ts), fmt.Errorf("TrafficShift %s/%s: setting spec.replicas: %w", ts.Namespace, ts.Name, err))
 	}
 	return true, nil
 }
@@ -129,7 +138,7 @@ func (r *Reconciler) execute(ctx context.Context, w *world, d shift.Decision) er
 			if wrote {
 				log.FromContext(ctx).Info("wrote", "step", step.String(), "reason", d.Reason)
 			}
-			errs = append(errs, err)
+			errs = append(errs, attempted(step.String(), err))
 		}
 		if err := errors.Join(errs...); err != nil {
 			failed = cmp.Or(failed, fmt.Errorf("writing %s: %w", group.Name, first(errs)))
@@ -236,7 +245,8 @@ func (r *Reconciler) patchFinalizers(ctx context.Context, ts *v1alpha1.TrafficSh
 	}
 	patch := client.MergeFromWithOptions(was, client.MergeFromWithOptimisticLock{})
 	if err := r.Client.Patch(ctx, ts, patch, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
-		return client.IgnoreNotFound(fmt.Errorf("TrafficShift %s/%s: writing its finalizer: %w", ts.Namespace, ts.Name, err))
+		err = fmt.Errorf("TrafficShift %s/%s: writing its finalizer: %w", ts.Namespace, ts.Name, err)
+		return attempted(onShift("write the finalizer of", ts), client.IgnoreNotFound(err))
 	}
 	return nil
 }

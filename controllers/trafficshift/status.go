@@ -43,7 +43,7 @@ func statusOf(ts *v1alpha1.TrafficShift, w *world, d shift.Decision) v1alpha1.Tr
 	status := v1alpha1.TrafficShiftStatus{
 		ObservedGeneration: ts.Generation,
 		Phase:              next.Phase, Stable: next.Stable, Candidate: next.Candidate, Rejected: next.Rejected,
-		Message: d.Message, State: next, Conditions: slices.Clone(ts.Status.Conditions),
+		State: next, Conditions: slices.Clone(ts.Status.Conditions), RefusedWrite: w.stillRefused(ts),
 		History: ts.Status.History, Actions: remembered(ts.Status.Actions, d.Actions),
 	}
 	if next.Candidate != "" {
@@ -57,7 +57,7 @@ func statusOf(ts *v1alpha1.TrafficShift, w *world, d shift.Decision) v1alpha1.Tr
 	status.Policy, status.Effective = w.policyAt(next), w.effective()
 	status.Replicas, status.Selector = scaleOf(ts.Name, w, next)
 	for _, set := range []func(*v1alpha1.TrafficShiftStatus, int64, *world, shift.Decision){
-		setAccepted, setRouteVerified, setEvidenceAvailable, setProgressing, setContested, summarize,
+		setAccepted, setRouteVerified, setEvidenceAvailable, setContested, sayWhy,
 	} {
 		set(&status, ts.Generation, w, d)
 	}
@@ -175,12 +175,23 @@ func slowness(limit *v1alpha1.LatencyLimit, bound time.Duration) string {
 	return fmt.Sprintf("; slow is above %s, the histogram's bound next to %s", bound, limit.Below.Duration)
 }
 
+// sayWhy says why the shift is where it is: in a sentence with the numbers, and in conditions. What was decided and could not be written
+// is not where it is, so that comes first.
+func sayWhy(status *v1alpha1.TrafficShiftStatus, generation int64, w *world, d shift.Decision) {
+	status.Message = unwritten(status.RefusedWrite, d.Message)
+	setProgressing(status, generation, w, d)
+	summarize(status, generation, w, d)
+}
+
 func setProgressing(status *v1alpha1.TrafficShiftStatus, generation int64, _ *world, d shift.Decision) {
-	value := metav1.ConditionTrue
+	value, reason := metav1.ConditionTrue, d.Reason
 	if atRest(d.Next) {
 		value = metav1.ConditionFalse
 	}
-	set(status, generation, v1alpha1.ConditionProgressing, value, d.Reason, lasting(d))
+	if status.RefusedWrite != nil {
+		reason = v1alpha1.ReasonWriteRefused
+	}
+	set(status, generation, v1alpha1.ConditionProgressing, value, reason, unwritten(status.RefusedWrite, lasting(d)))
 }
 
 // lasting is what a condition says: it changes with the reason and the weight, and not with every request counted. The numbers are in
@@ -219,16 +230,19 @@ func contestedBy(w *world) string {
 
 // summarize is the only place that writes Ready, and kstatus' Reconciling and Stalled.
 func summarize(status *v1alpha1.TrafficShiftStatus, generation int64, w *world, d shift.Decision) {
-	blocked := len(w.observation.Problems) > 0
+	blocked, refused := len(w.observation.Problems) > 0, status.RefusedWrite != nil
 	waits := d.Next.WaitingSince != nil // what is asked for is not there yet
 	stalled := blocked || d.Next.Phase == v1alpha1.PhaseFailed && !waits
-	ready := d.Next.Phase == v1alpha1.PhaseStable && !blocked && !waits && d.Reason != v1alpha1.ReasonStableUnavailable
+	ready := d.Next.Phase == v1alpha1.PhaseStable && !blocked && !refused && !waits && d.Reason != v1alpha1.ReasonStableUnavailable
 	value, reason, message := metav1.ConditionFalse, d.Reason, lasting(d)
 	switch {
 	case blocked:
 		reason, message = w.observation.Problems[0].Reason, w.observation.Problems[0].Message
 	case ready:
 		value = metav1.ConditionTrue
+	}
+	if refused {
+		reason, message = v1alpha1.ReasonWriteRefused, unwritten(status.RefusedWrite, message)
 	}
 	flag := func(kind string, on bool) {
 		if on {
@@ -238,7 +252,7 @@ func summarize(status *v1alpha1.TrafficShiftStatus, generation int64, w *world, 
 		meta.RemoveStatusCondition(&status.Conditions, kind)
 	}
 	flag(v1alpha1.ConditionStalled, stalled)
-	flag(v1alpha1.ConditionReconciling, !stalled && (waits || !atRest(d.Next)))
+	flag(v1alpha1.ConditionReconciling, !stalled && (waits || refused || !atRest(d.Next)))
 	set(status, generation, v1alpha1.ConditionReady, value, reason, message)
 }
 
