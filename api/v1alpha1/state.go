@@ -62,6 +62,10 @@ type State struct {
 	// rejected is the version that was refused last.
 	// +optional
 	Rejected string `json:"rejected,omitempty"`
+	// rejectedGeneration is the Deployment's generation from which on the stable version's template says that somebody has gone back to it,
+	// and the refusal is forgotten: an older one is a late reading, or what Sluice has set back itself.
+	// +optional
+	RejectedGeneration int64 `json:"rejectedGeneration,omitempty"`
 	// templateUID is the Deployment that all this speaks of: one created again under its name starts over.
 	// +optional
 	TemplateUID string `json:"templateUID,omitempty"`
@@ -263,7 +267,7 @@ type Failure struct {
 	Reason string `json:"reason"`
 	// message gives the numbers.
 	Message string `json:"message"`
-	// reject is whether the template is refused until it changes; a cancel or a supersede refuses nothing.
+	// reject is whether the template is refused until it was another one; a cancel or a supersede refuses nothing.
 	// +optional
 	Reject bool `json:"reject,omitempty"`
 }

@@ -376,7 +376,8 @@ type TrafficShiftStatus struct {
 	// candidate is the version that is being introduced.
 	// +optional
 	Candidate string `json:"candidate,omitempty"`
-	// rejected is the version that was refused last; its template is not tried again until it changes or someone retries.
+	// rejected is the version that was refused last; its template is not tried again until somebody has gone back to the stable version's, or
+	// someone retries.
 	// +optional
 	Rejected string `json:"rejected,omitempty"`
 	// message says in one sentence why the shift is where it is.

@@ -399,6 +399,9 @@ func (p *pass) followUndo() {
 	switch {
 	case p.obs.Template.Version == u.Version:
 		p.next.Undo = nil
+		if u.Version == p.next.Stable {
+			p.next.RejectedGeneration = p.obs.Template.Generation + 1 // only what is written after it forgets a refusal
+		}
 	case !p.obs.Template.Exists || p.obs.Template.Generation != u.Generation || !p.obs.version(u.Version).Recorded:
 		p.next.Undo = nil
 		p.record(Request{Action: v1alpha1.ActionUndo, Value: u.Version, By: u.By}, v1alpha1.Asked{Version: u.Version},

@@ -166,6 +166,106 @@ func TestRejectedIsRememberedUntilRetried(t *testing.T) {
 	w.run(200, func() bool { return w.state.Stable == "v2" })
 }
 
+// refusedOnce is a world whose v2 was refused, and would be good now.
+func refusedOnce(t *testing.T) *world {
+	t.Helper()
+	w := adopted(t)
+	w.errorRate[2] = 1
+	w.release(2)
+	w.run(200, w.at(v1alpha1.PhaseFailed))
+	clear(w.errorRate)
+	return w
+}
+
+// Who goes back to the stable version's template and then to the refused one asks for it anew.
+func TestGoingBackToStableForgetsTheRefusal(t *testing.T) {
+	w := refusedOnce(t)
+	w.release(1)
+	w.run(5, w.at(v1alpha1.PhaseStable))
+	w.wait(10)
+	if w.state.Rejected != "" {
+		t.Fatalf("with the stable version's template, %s is still refused", w.state.Rejected)
+	}
+	w.release(2)
+	w.run(200, w.stableIs("v2"))
+	if len(w.ended) != 2 || w.ended[1].Version != "v2" || w.ended[1].Reason != v1alpha1.ReasonPromoted {
+		t.Errorf("outcomes %+v; want v2 refused, then promoted under its own number", w.ended)
+	}
+	if got := w.verdicts["v2"]; got != v1alpha1.ReasonPromoted {
+		t.Errorf("the record of v2 says %s", got)
+	}
+}
+
+// What is bad still is refused again, with an entry of its own.
+func TestARefusedTemplateIsJudgedAnewAfterStable(t *testing.T) {
+	w := refusedOnce(t)
+	w.errorRate[2] = 1
+	w.release(1)
+	w.wait(10)
+	w.release(2)
+	w.run(200, func() bool { return len(w.ended) == 2 && w.at(v1alpha1.PhaseFailed)() })
+	if w.state.Rejected != "v2" || w.state.LastVersion != 2 {
+		t.Errorf("rejected %s, last version %d; want v2 again, and no new number", w.state.Rejected, w.state.LastVersion)
+	}
+}
+
+// Undo sets the template back itself. That is nobody's wish to try the refused one again: what manages the Deployment may well put it
+// there again in a moment.
+func TestUndoDoesNotForgetTheRefusal(t *testing.T) {
+	w := refusedOnce(t)
+	obs := w.observe()
+	obs.Requests = []shift.Request{{Action: v1alpha1.ActionUndo, Source: v1alpha1.SourceField, Value: "v1", By: "somebody"}}
+	if d := w.decide(obs); d.Next.Rejected != "v2" {
+		t.Fatal("the refusal is forgotten before the template was set back")
+	}
+	w.asks(v1alpha1.ActionUndo, "v1")
+	w.run(10, w.at(v1alpha1.PhaseStable))
+	w.wait(10)
+	if w.template != 1 || w.state.Rejected != "v2" {
+		t.Fatalf("after the undo: template %d, rejected %q; want that of v1, and v2", w.template, w.state.Rejected)
+	}
+	w.release(2) // as git does
+	w.wait(50)
+	if w.state.Phase != v1alpha1.PhaseFailed || len(w.ended) != 1 {
+		t.Fatalf("%s, outcomes %+v; want v2 refused as before", w.last, w.ended)
+	}
+	w.release(1)
+	w.wait(10)
+	w.release(2)
+	w.run(200, w.stableIs("v2"))
+}
+
+// An undo in the middle of the way back is Sluice's own write as well.
+func TestUndoOnTheWayBackDoesNotForgetTheRefusal(t *testing.T) {
+	w := adopted(t)
+	w.release(2)
+	w.run(100, w.atWeight(500))
+	w.versions["v1"].ready = 0
+	w.intents.Abort = "v2"
+	w.wait(1)
+	w.asks(v1alpha1.ActionUndo, "v1")
+	w.run(60, func() bool { return w.state.Candidate == "" && w.template == 1 })
+	w.wait(10)
+	if w.state.Rejected != "v2" {
+		t.Errorf("rejected is %q; want v2", w.state.Rejected)
+	}
+}
+
+// A cache that lags shows the template that was there before the refused one.
+func TestAStaleTemplateForgetsNoRefusal(t *testing.T) {
+	w := refusedOnce(t)
+	stale := w.observe()
+	stale.Template.Version, stale.Template.Generation = "v1", w.generation-1
+	if d := w.decide(stale); d.Next.Rejected != "v2" {
+		t.Errorf("rejected is %q; want v2", d.Next.Rejected)
+	}
+	gone := w.observe()
+	gone.Template = shift.Template{}
+	if d := w.decide(gone); d.Next.Rejected != "v2" {
+		t.Errorf("without a Deployment, rejected is %q; want v2", d.Next.Rejected)
+	}
+}
+
 func TestLoweringGoesAsFarAsStableBears(t *testing.T) {
 	w := adopted(t)
 	w.template = 2

@@ -15,6 +15,7 @@ func (p *pass) rest() {
 	target, since := p.target(), p.leaveQueue()
 	switch {
 	case target == p.next.Stable:
+		p.forgive()
 		p.next.Phase = v1alpha1.PhaseStable
 		p.sayStable()
 	case p.isRejected(target):
@@ -55,9 +56,19 @@ func (p *pass) isRejected(target string) bool {
 	return target == p.next.Rejected
 }
 
+// forgive forgets a refusal once somebody has gone back to the stable version's template: the same one written again is asked for anew. A
+// template that an undo is still to set back, or that has come from one, is nobody's wish: what manages the Deployment would have the
+// refused one tried again by itself.
+func (p *pass) forgive() {
+	t := p.obs.Template
+	if p.next.Undo == nil && t.Version == p.next.Stable && t.Generation >= p.next.RejectedGeneration {
+		p.next.Rejected, p.next.RejectedGeneration = "", 0
+	}
+}
+
 func (p *pass) start() {
 	name := p.nameTemplate()
-	p.next.Candidate, p.next.Rejected, p.next.Failure = name, "", nil
+	p.next.Candidate, p.next.Rejected, p.next.RejectedGeneration, p.next.Failure = name, "", 0, nil
 	p.next.Weight, p.next.Peak, p.next.Rung, p.next.Exposure, p.next.Contested = 0, 0, 0, "", 0
 	p.next.StartedAt = p.stamp()
 	p.next.Pods = v1alpha1.PodsState{}
