@@ -170,6 +170,61 @@ func TestWebhookGate(t *testing.T) {
 	lossless(t, users)
 }
 
+// docs/gates.md, at the start: "the candidate stays at 0%", "One that fails ends the release, with not one user's request on it", and "A webhook is
+// told the weight `0%` and the stage `Exposing`".
+func TestGateAtTheStart(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	const name = "kept"
+	d := openDesk(t)
+	d.answer(http.StatusConflict)
+	service(t, s, name, "deadline=5s")
+	gates(t, s, name, `
+  - name: desk
+    at: start
+    webhook: {url: "`+d.server.URL+`/may-start", interval: 1s, retries: 0, onError: fail}`)
+	users := through(t, s, name+".example.com", 40)
+	unmet := func(version string) {
+		t.Helper()
+		if met := users.Report().ByVersion[version]; met > 0 {
+			t.Errorf("%d users met %s", met, version)
+		}
+	}
+	kept := func(ts *v1alpha1.TrafficShift) bool {
+		return ts.Status.Candidate == "v2" && ts.Status.State.Weight == 0 && strings.Contains(ts.Status.Message, "before anybody meets v2: gate desk: ") &&
+			strings.Contains(ts.Status.Message, "the desk is closed")
+	}
+	release(t, s, name, "v2")
+	await(t, s, name, "to be told to wait at 0%", kept)
+	watchFor(t, s, name, 8*time.Second, "wait for longer than the deadline, while it is told to", kept)
+	unmet("v2")
+	d.answer(http.StatusNoContent)
+	await(t, s, name, "to be promoted when the desk says so", scene.Stable("v2"))
+	d.check(t, name, "v2", "0%")
+	d.startedOnly(t)
+
+	d.answer(http.StatusForbidden)
+	release(t, s, name, "v3")
+	ts := await(t, s, name, "to be refused", scene.Rejected("v3"))
+	if got := ts.Status.History[0]; got.Reason != v1alpha1.ReasonGateFailed || got.Weight != "0%" || !strings.Contains(got.Message, "gate desk: ") {
+		t.Errorf("v3 ended as %s at %s: %s", got.Reason, got.Weight, got.Message)
+	}
+	unmet("v3")
+	lossless(t, users)
+}
+
+// startedOnly asserts that nothing was asked once users had met the candidate.
+func (d *desk) startedOnly(t *testing.T) {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, q := range d.questions {
+		if q.Data.Weight != "0%" || q.Data.Stage != string(v1alpha1.StageExposing) {
+			t.Errorf("asked at %s, %s", q.Data.Weight, q.Data.Stage)
+		}
+	}
+}
+
 // signingKey is what requests to webhooks are signed with.
 const signingKey = "mYk3yIsL0ng-and-known-to-two"
 

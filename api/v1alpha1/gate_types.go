@@ -2,10 +2,12 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// Gate is one question of the owner's own: a query, a webhook or a person. It is asked from the first weight on.
+// Gate is one question of the owner's own: a query, a webhook or a person. It is asked from the first weight on, or before anybody meets
+// the candidate.
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.query) ? 1 : 0) + (has(self.webhook) ? 1 : 0) + (has(self.manual) ? 1 : 0) == 1",message="a gate is exactly one of query, webhook and manual"
 // +kubebuilder:validation:XValidation:rule="!(has(self.manual) && has(self.dryRun) && self.dryRun)",message="a manual gate cannot be a dry run: a person is asked, or is not"
+// +kubebuilder:validation:XValidation:rule="!(has(self.manual) && has(self.at) && self.at == 'start')",message="at: start is for query and webhook: a manual gate says in before when it is asked"
 type Gate struct {
 	// name names the gate in status, events and metrics.
 	// +kubebuilder:validation:XValidation:rule="!(self in ['requests', 'error-rate', 'error-rate-vs-stable', 'latency', 'latency-vs-stable'])",message="is the name of a built-in gate: choose another"
@@ -16,6 +18,11 @@ type Gate struct {
 	// dryRun has the gate asked and reported, and its answer ignored.
 	// +optional
 	DryRun bool `json:"dryRun,omitempty"`
+	// at is when the gate is asked: start is once the candidate's pods are ready and before anybody meets it, by weight, match, mirror or
+	// preview, and not after that; steps is from then on, on every step or on those that name it.
+	// +kubebuilder:default=steps
+	// +optional
+	At GateTime `json:"at,omitempty"`
 	// query asks Prometheus.
 	// +optional
 	Query *QueryGate `json:"query,omitempty"`
@@ -26,6 +33,17 @@ type Gate struct {
 	// +optional
 	Manual *ManualGate `json:"manual,omitempty"`
 }
+
+// GateTime is when a gate is asked.
+//
+// +kubebuilder:validation:Enum=start;steps
+type GateTime string
+
+// When gates are asked.
+const (
+	GateAtStart GateTime = "start"
+	GateAtSteps GateTime = "steps"
+)
 
 // QueryGate holds the value of a PromQL expression against bounds.
 //

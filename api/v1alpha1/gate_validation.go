@@ -62,6 +62,12 @@ func (g *Gate) validate(path *field.Path) field.ErrorList {
 			errs = append(errs, field.Invalid(path.Child("dryRun"), true, "a manual gate cannot be a dry run: a person is asked, or is not"))
 		}
 	}
+	switch {
+	case !slices.Contains([]GateTime{GateAtStart, GateAtSteps}, g.At):
+		errs = append(errs, field.NotSupported(path.Child("at"), g.At, []GateTime{GateAtStart, GateAtSteps}))
+	case g.At == GateAtStart && g.Manual != nil:
+		errs = append(errs, field.Invalid(path.Child("at"), g.At, "is for query and webhook: a manual gate says in before when it is asked"))
+	}
 	if len(kinds) != 1 {
 		errs = append(errs, field.Invalid(path, g.Name, fmt.Sprintf("a gate is exactly one of query, webhook and manual; this one has %d of them%s",
 			len(kinds), strings.TrimSuffix(": "+strings.Join(kinds, ", "), ": "))))

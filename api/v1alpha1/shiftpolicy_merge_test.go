@@ -39,7 +39,7 @@ func TestInherit(t *testing.T) {
 	n := func(v int32) *int32 { return &v }
 	gate := func(name, promql string) v1alpha1.Gate {
 		q := &v1alpha1.QueryGate{PromQL: promql, Min: "1", Window: lasting(time.Minute), NoData: v1alpha1.NoDataHold, Failures: n(2)}
-		return v1alpha1.Gate{Name: name, Query: q}
+		return v1alpha1.Gate{Name: name, At: v1alpha1.GateAtSteps, Query: q}
 	}
 	type effect struct {
 		Taken []string

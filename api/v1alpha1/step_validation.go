@@ -199,6 +199,9 @@ func (s Step) validate(gates []Gate, path *field.Path) field.ErrorList {
 		errs = append(errs, field.Invalid(path, cmp.Or(strings.Join(kinds, ", "), "none"), "a step is exactly one of weight, match and mirror"))
 	}
 	for i, name := range s.Gates {
+		if slices.ContainsFunc(gates, func(g Gate) bool { return g.Name == name && g.At == GateAtStart }) {
+			errs = append(errs, field.Invalid(path.Child("gates").Index(i), name, "is asked at the start, before any step: leave it out here, or write at: steps in the gate"))
+		}
 		if !slices.ContainsFunc(gates, func(g Gate) bool { return g.Name == name }) {
 			errs = append(errs, field.Invalid(path.Child("gates").Index(i), name, "is none of spec.gates: name one of them, or add it there"))
 		}

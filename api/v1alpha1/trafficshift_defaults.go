@@ -68,6 +68,7 @@ func (s *TrafficShiftSpec) Default() {
 
 // defaults fills what a gate leaves open.
 func (g *Gate) defaults() {
+	g.At = cmp.Or(g.At, GateAtSteps)
 	if q := g.Query; q != nil {
 		orDefault(&q.Window, metav1.Duration{Duration: time.Minute})
 		orDefault(&q.Failures, 2)

@@ -74,6 +74,7 @@ const (
 // +kubebuilder:validation:XValidation:rule="!has(self.strategy) || self.strategy != 'ab-test' || !has(self.steps) || size(self.steps) == 1",message="an ab-test has its group and then everybody: leave out steps"
 // +kubebuilder:validation:XValidation:rule="!has(self.strategy) || self.strategy != 'blue-green' || !has(self.steps) || self.steps.all(s, has(s.mirror) || has(s.weight) && string(s.weight) in ['100', '100%', '100.0', '100.0%'])",message="blue-green moves all the traffic at once: its steps are mirrors, and 100 at the end"
 // +kubebuilder:validation:XValidation:rule="!has(self.steps) || self.steps.all(s, !has(s.gates) || s.gates.all(n, has(self.gates) && self.gates.exists(g, g.name == n)))",message="a step names a gate that is none of gates: name one of them, or add it there"
+// +kubebuilder:validation:XValidation:rule="!has(self.steps) || !has(self.gates) || self.steps.all(s, !has(s.gates) || s.gates.all(n, !self.gates.exists(g, g.name == n && has(g.at) && g.at == 'start')))",message="a step names a gate that is asked at the start, before any step: leave it out there, or write at: steps in the gate"
 // +kubebuilder:validation:XValidation:rule="!has(self.preview) || !has(self.preview.host) || has(self.hosts) && size(self.hosts) > 0",message="preview.host needs hosts: the preview is served by their gateways"
 // +kubebuilder:validation:XValidation:rule="!has(self.preview) || !has(self.preview.host) || !has(self.hosts) || !(self.preview.host in self.hosts)",message="preview.host is one of hosts, which users come to: choose another one for the preview"
 // +kubebuilder:validation:XValidation:rule="!has(self.routing) || !has(self.routing.virtualService) || !has(self.session) && (!has(self.strategy) || self.strategy != 'ab-test') && (!has(self.steps) || self.steps.all(s, has(s.weight)))",message="routing.virtualService attaches to routes of yours, of which only weights are written: leave it out, or leave out ab-test, session, match and mirror"
@@ -163,7 +164,8 @@ type TrafficShiftSpec struct {
 	// +optional
 	MaxFailedRequests *int32 `json:"maxFailedRequests,omitempty"`
 
-	// gates are further questions, asked beside the error rate and the latency. All must pass before a weight is raised.
+	// gates are further questions, asked beside the error rate and the latency. All must pass before a weight is raised, or, of those
+	// at the start, before the candidate is shown to anybody.
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=map
 	// +listMapKey=name

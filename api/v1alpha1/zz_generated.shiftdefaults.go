@@ -12,6 +12,7 @@ import (
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.pacing) || self.pacing != 'auto' || !has(self.steps)",message="pacing auto chooses the weights itself: leave out steps, or write pacing: ladder"
 // +kubebuilder:validation:XValidation:rule="!has(self.steps) || self.steps.all(s, !has(s.gates) || s.gates.all(n, has(self.gates) && self.gates.exists(g, g.name == n)))",message="a step names a gate that is none of gates: name one of them, or add it there"
+// +kubebuilder:validation:XValidation:rule="!has(self.steps) || !has(self.gates) || self.steps.all(s, !has(s.gates) || s.gates.all(n, !self.gates.exists(g, g.name == n && has(g.at) && g.at == 'start')))",message="a step names a gate that is asked at the start, before any step: leave it out there, or write at: steps in the gate"
 type ShiftDefaults struct {
 	// pacing is how the weights are chosen: auto raises them as fast as the evidence allows, within maxFailedRequests; ladder climbs
 	// steps. It is auto where no steps are given, and ladder where they are; a ladder without steps has 5, 20, 50 and 100.
@@ -61,7 +62,8 @@ type ShiftDefaults struct {
 	// +optional
 	MaxFailedRequests *int32 `json:"maxFailedRequests,omitempty"`
 
-	// gates are further questions, asked beside the error rate and the latency. All must pass before a weight is raised.
+	// gates are further questions, asked beside the error rate and the latency. All must pass before a weight is raised, or, of those
+	// at the start, before the candidate is shown to anybody.
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=map
 	// +listMapKey=name

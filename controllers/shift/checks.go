@@ -12,13 +12,9 @@ import (
 )
 
 // noteChecks counts the readings of the owner's own gates that were out of bounds one after the other. A reading counts once, and
-// only one from the time on that the candidate is shown.
+// only one from the time on that the gate is asked.
 func (p *pass) noteChecks() {
 	p.next.Checks = slices.DeleteFunc(p.next.Checks, func(c v1alpha1.CheckState) bool { return !p.asked(c.Name) })
-	if !p.shown() {
-		p.next.Checks = nil
-		return
-	}
 	for _, c := range p.obs.Checks {
 		s := p.checkState(c.Gate)
 		if s == nil || !p.sinceWeight(c) || s.ReadAt != nil && c.ReadAt.Before(s.ReadAt.Add(p.spacing(c.Gate))) {
@@ -36,10 +32,10 @@ func (p *pass) noteChecks() {
 }
 
 // sinceWeight reports whether a reading speaks of the candidate: an answer since it was first shown, or a value whose window began then.
-// For a gate of certain steps that is the step.
+// For a gate of certain steps that is the step, and for one at the start the time since its pods were ready.
 func (p *pass) sinceWeight(c Check) bool {
 	since := p.next.WeightedAt
-	if p.named(c.Gate) {
+	if p.named(c.Gate) || p.starting() {
 		since = p.next.StageSince
 	}
 	if since == nil || c.ReadAt.IsZero() {
@@ -78,9 +74,25 @@ func (p *pass) named(gate string) bool {
 	return slices.ContainsFunc(p.spec.Steps, func(s v1alpha1.Step) bool { return slices.Contains(s.Gates, gate) })
 }
 
-// asked reports whether there is such a gate, and it is asked where the candidate stands: one that steps name, on those alone.
+// asked reports whether there is such a gate, and it is asked where the candidate stands: one at the start before anybody meets it, any other
+// that is no person's once it is shown, and one that steps name on those alone.
 func (p *pass) asked(gate string) bool {
-	return p.gateNamed(gate) != nil && (!p.named(gate) || slices.Contains(p.standing().gates, gate))
+	g := p.gateNamed(gate)
+	switch {
+	case g == nil:
+		return false
+	case g.At == v1alpha1.GateAtStart:
+		return p.starting()
+	case g.Manual == nil && !p.shown():
+		return false
+	}
+	return !p.named(gate) || slices.Contains(p.standing().gates, gate)
+}
+
+// starting reports whether the candidate has its pods, and nobody has met it yet: a candidate that was shown, and is no more, starts no
+// second time.
+func (p *pass) starting() bool {
+	return p.next.Phase == v1alpha1.PhaseProgressing && p.next.Stage == v1alpha1.StageExposing && p.next.WeightedAt == nil
 }
 
 // Asked are the gates that are asked in a state. Before the candidate is shown they are those of its next step, so that their answers are
@@ -96,7 +108,12 @@ func Asked(spec v1alpha1.TrafficShiftSpec, s v1alpha1.State) []v1alpha1.Gate {
 	if !p.shown() && !p.auto() {
 		stands = l.above(s)
 	}
-	return slices.DeleteFunc(slices.Clone(spec.Gates), func(g v1alpha1.Gate) bool { return p.named(g.Name) && !slices.Contains(stands.gates, g.Name) })
+	return slices.DeleteFunc(slices.Clone(spec.Gates), func(g v1alpha1.Gate) bool {
+		if g.At == v1alpha1.GateAtStart {
+			return !p.starting()
+		}
+		return p.named(g.Name) && !slices.Contains(stands.gates, g.Name)
+	})
 }
 
 func (p *pass) gateNamed(name string) *v1alpha1.Gate {

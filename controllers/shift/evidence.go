@@ -127,12 +127,12 @@ func (p *pass) evidence() analysis.State {
 	return s
 }
 
-// judge asks the gates about the evidence so far. At a preview there may be none: nobody has to test it with requests.
+// judge asks the gates about the evidence so far, and before there can be any the owner's own at the start. At a preview there may be none: nobody has to test it with requests.
 func (p *pass) judge() {
-	if !p.shown() || p.spec.SkipAnalysis {
+	if p.spec.SkipAnalysis {
 		return
 	}
-	if !Previewing(p.next) || p.next.Gate.Candidate.Requests > 0 {
+	if p.shown() && (!Previewing(p.next) || p.next.Gate.Candidate.Requests > 0) {
 		p.verdicts = p.judged(analysis.Judge(p.evidence(), p.limits()))
 	}
 	p.verdicts = append(p.verdicts, p.checked()...)

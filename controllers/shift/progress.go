@@ -209,7 +209,7 @@ func (p *pass) gated() bool {
 	case p.spec.SkipAnalysis:
 		return false
 	case !p.shown():
-		return p.next.Stage == v1alpha1.StageExposing && p.unapproved(next)
+		return p.next.Stage == v1alpha1.StageExposing && (p.keptBack() || p.unapproved(next))
 	case !p.obs.Evidence.Available && (!Previewing(p.next) || next.exposure == ""): // a preview needs no requests, and a weight needs somebody who counts
 		p.say(v1alpha1.ReasonNoEvidence, "%s; holding at %s", p.obs.Evidence.Missing, p.place())
 		return true
@@ -223,6 +223,17 @@ func (p *pass) gated() bool {
 		return true
 	}
 	return p.unapproved(next)
+}
+
+// keptBack holds a candidate that a gate at the start has not let go yet: nobody meets it.
+func (p *pass) keptBack() bool {
+	for _, v := range p.verdicts {
+		if v.Outcome != analysis.Pass && !v.DryRun {
+			p.say(p.holdReason(v), "holding at %s, before anybody meets %s: %s", p.place(), p.next.Candidate, v.Message)
+			return true
+		}
+	}
+	return false
 }
 
 // outlook is the evidence so far and, where proof is lacking, how much more it takes.

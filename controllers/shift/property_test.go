@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/controllers/shift"
+	"github.com/sluice-dev/sluice/metrics/analysis"
 )
 
 // TestInvariantsHoldUnderAnything runs random lives: releases, crashes between any two writes, evidence that comes and goes, pods that
@@ -88,6 +89,13 @@ func disturb(t *rapid.T, w *world) {
 		w.requests = []shift.Request{{Action: action, Source: v1alpha1.SourceField, Value: version + how}}
 	case 26:
 		w.requests = nil
+	case 27:
+		w.spec.Gates = nil
+		if rapid.Bool().Draw(t, "desk at the start") {
+			w.deskAtStart().DryRun = rapid.Bool().Draw(t, "dry run")
+		}
+	case 28, 29:
+		w.desk = rapid.SampledFrom([]analysis.Outcome{analysis.Pass, analysis.Inconclusive, analysis.Fail}).Draw(t, "desk says")
 	case 16:
 		w.intents.Retry = w.state.Rejected
 	case 17:
@@ -138,7 +146,7 @@ func crashPods(t *rapid.T, w *world) {
 func heal(w *world) {
 	w.evidence, w.rps, w.spec.Paused, w.problems = true, 100, false, nil
 	w.noHost, w.measured = from(2000), func(share v1alpha1.Permille) v1alpha1.Permille { return share }
-	w.intents.Abort, w.intents.Detach = "", false
+	w.intents.Abort, w.intents.Detach, w.desk = "", false, analysis.Pass
 	w.spec.Suspend, w.group, w.tests = false, 200, 0
 	clear(w.errorRate)
 	clear(w.broken)

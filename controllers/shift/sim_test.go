@@ -3,6 +3,7 @@ package shift_test
 import (
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -59,6 +60,7 @@ type world struct {
 	restarts    map[string]string // by version: when its pods were last replaced
 	problems    []shift.Problem
 	checks      []shift.Check
+	desk        analysis.Outcome // what the gate "desk" says whenever it is asked
 	history     []analysis.Sample
 
 	noHost       func(share v1alpha1.Permille) float64 // how many of all requests find no host, by the candidate's weight
@@ -175,7 +177,26 @@ func (w *world) observe() shift.Observation {
 	}
 	o.Evidence = w.sample()
 	o.Evidence.History, o.Checks = w.history, w.checks
+	if slices.ContainsFunc(shift.Asked(w.spec, w.state), func(g v1alpha1.Gate) bool { return g.Name == "desk" }) {
+		o.Checks = append(slices.Clone(w.checks), shift.Check{Gate: "desk", ReadAt: w.now, Outcome: w.desk, Value: math.NaN(), Limit: math.NaN(), Message: "said the desk"})
+	}
 	return o
+}
+
+// deskAtStart puts the one gate that is asked before anybody meets a candidate.
+func (w *world) deskAtStart() *v1alpha1.Gate {
+	w.spec.Gates = []v1alpha1.Gate{{Name: "desk", At: v1alpha1.GateAtStart, Webhook: &v1alpha1.WebhookGate{URL: "http://desk"}}}
+	w.spec.Default()
+	return &w.spec.Gates[0]
+}
+
+// checkLetGo refuses to show a candidate to anybody that a gate at the start has not let go.
+func (w *world) checkLetGo(to string) {
+	w.t.Helper()
+	kept := slices.ContainsFunc(w.spec.Gates, func(g v1alpha1.Gate) bool { return g.Name == "desk" && g.At == v1alpha1.GateAtStart && !g.DryRun })
+	if kept && w.desk != analysis.Pass && w.state.WeightedAt == nil && !w.spec.SkipAnalysis {
+		w.t.Fatalf("%s although the gate at the start says %s\n%s", to, w.desk, w.transcript.String())
+	}
 }
 
 func (w *world) names() []string {
@@ -514,6 +535,7 @@ func (w *world) checkEarned(d shift.Decision) {
 	}) {
 		return // a person has ordered it: nothing but pods and subset need be there
 	}
+	w.checkLetGo(to)
 	unjudged := w.spec.SkipAnalysis || shift.Previewing(w.state)
 	if !w.evidence && !unjudged {
 		w.t.Fatalf("%s without evidence\n%s", to, w.transcript.String())
