@@ -365,7 +365,7 @@ func (p *pass) askUndo(a asked) answer {
 	switch {
 	case a.Version == "":
 		return refused("no version was promoted before %s", p.next.Stable)
-	case !p.obs.Template.Exists || returning && !p.obs.Template.Held:
+	case !p.obs.Template.Exists || returning && !p.pinned():
 		return refused("there is no Deployment that Sluice holds as a template")
 	case a.Version == p.obs.Template.Version:
 		return refused("the Deployment's template is that of %s already", a.Version)
