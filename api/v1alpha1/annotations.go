@@ -41,6 +41,8 @@ const (
 	AnnotationSkipAnalysis = Prefix + "skip-analysis"
 	AnnotationSuspend      = Prefix + "suspend"
 	AnnotationPolicy       = Prefix + "policy"
+	// AnnotationSpec is YAML or JSON of any fields of a TrafficShift's spec, for those that no other key names.
+	AnnotationSpec = Prefix + "spec"
 )
 
 // Keys that an administrator writes on a Namespace: who may edit a Deployment may not thereby claim a host.

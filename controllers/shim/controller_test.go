@@ -399,9 +399,9 @@ func TestATrafficShiftThatExtendsTheAnnotations(t *testing.T) {
 // What the annotations of a strategy become is applied once, and not for ever: it reads back as it was written.
 func TestStrategiesSettle(t *testing.T) {
 	for named, annotations := range map[string][]string{
-		"abTest.conclude abTest.match preview session strategy": {"strategy: ab-test", `match: "header:x-group=b & query:beta=1, cookie:group=b"`, `session: "true"`, `preview: "true"`},
-		"preview session steps strategy":                        {"strategy: canary", `steps: "mirror:10%@5m,0.5,10..100/30@90s"`, "session: 1h", `preview: "true"`},
-		"steps strategy":                                        {"strategy: blue-green", `steps: "mirror:10,100"`},
+		"abTest.conclude abTest.match preview session.maxAge strategy": {"strategy: ab-test", `match: "header:x-group=b & query:beta=1, cookie:group=b"`, `session: "true"`, `preview: "true"`},
+		"preview session.maxAge steps strategy":                        {"strategy: canary", `steps: "mirror:10%@5m,0.5,10..100/30@90s"`, "session: 1h", `preview: "true"`},
+		"steps strategy":                                               {"strategy: blue-green", `steps: "mirror:10,100"`},
 	} {
 		t.Run(named, func(t *testing.T) {
 			c := start(t)

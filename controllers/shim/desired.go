@@ -2,7 +2,6 @@ package shim
 
 import (
 	"maps"
-	"reflect"
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -11,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	sluice "github.com/sluice-dev/sluice/api/v1alpha1"
-	"github.com/sluice-dev/sluice/controllers/apply"
 )
 
 // FieldManager owns exactly the fields that annotations name. It is not the manager of the other controllers, because a field
@@ -66,8 +64,9 @@ func settled(d *appsv1.Deployment, shift *sluice.TrafficShift, fields Fields) bo
 	if err != nil {
 		return false
 	}
-	a, b := asMap(want), asMap(&shift.Spec)
-	return !slices.ContainsFunc(named, func(f string) bool { return !reflect.DeepEqual(valueAt(a, f), valueAt(b, f)) })
+	said := asMap(want)
+	delete(said, "replicas")
+	return holds(asMap(&shift.Spec), said)
 }
 
 func (f Fields) spec() (*sluice.TrafficShiftSpec, error) {
@@ -90,12 +89,7 @@ func appliedFields(obj metav1.Object, manager string) []string {
 		if e.Manager != manager || e.Operation != metav1.ManagedFieldsOperationApply || e.Subresource != "" {
 			continue
 		}
-		for name := range apply.SpecFields(e) {
-			if !nested(name) {
-				names = append(names, name)
-			}
-		}
-		names = append(names, nestedIn(e)...)
+		names = append(names, owned(e)...)
 	}
 	slices.Sort(names)
 	return names

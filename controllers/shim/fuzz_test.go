@@ -59,6 +59,13 @@ func FuzzStrategy(f *testing.F) {
 	fuzz(f, sluice.AnnotationStrategy, "canary", "blue-green", "ab-test", "")
 }
 
+func FuzzSpec(f *testing.F) {
+	fuzz(f, sluice.AnnotationSpec, "{}", "hold: 1m", "a: b\n---\nhold: 1m", "hold: 1m\n...\nbake: 1m", "hold: 1m\nhold: 2m", "steps: [{weight: 5}, {weight: 100}]",
+		`{"trafficPolicy": {"a": [null, 1.5, {"b.c": "x"}]}}`, "trafficPolicy: {a: &a [x, x], b: [*a, *a]}", "gates: [{name: a, query: {promql: x, min: 1}}]", "minRequests: 1e99",
+		"routing: {http: {timeouts: 5s, route: []}}", "abTest: {match: []}", "maxLatency: {percentile: '99'}", "session: {maxAge: .inf}", "? [a]\n: b", "\xff: 1", "- a", "replicas: 1",
+		"gateways: [infra/public]", "hosts: [a, a]", "preview: {host: p.example.com}", "gatewayTLS: {mode: SIMPLE}\nhttpsRedirect: true", "!!binary aGk=: 1", "configTracking: yes")
+}
+
 func fuzz(f *testing.F, key string, seeds ...string) {
 	for _, s := range seeds {
 		f.Add(s)

@@ -46,6 +46,7 @@
 //	    sluice.dev/skip-analysis: "true"                 skipAnalysis: true
 //	    sluice.dev/suspend: "true"                       suspend: true
 //	    sluice.dev/policy: standard                      policy: standard
+//	    sluice.dev/spec: "trafficPolicy: {...}"          trafficPolicy: {...}   # YAML or JSON of any fields, see spec.go
 //
 // A field that no annotation names is not applied: it is the API server's default or whatever its owner writes there.
 package shim
@@ -127,7 +128,7 @@ func Translate(in map[string]string) (Fields, field.ErrorList) {
 	if _, ours := in[sluice.AnnotationStrategy]; !ours {
 		return nil, append(errs, withoutStrategy(in)...)
 	}
-	fields := Fields{}
+	fields, others := Fields{}, said{}
 	for _, e := range table {
 		raw, named := in[e.key]
 		if !named {
@@ -139,8 +140,12 @@ func Translate(in map[string]string) (Fields, field.ErrorList) {
 			continue
 		}
 		fields.set(name, value)
+		others.note(e.key, name, value)
 	}
 	fields.fill()
+	if raw, named := in[sluice.AnnotationSpec]; named {
+		errs = append(errs, fields.addSpec(raw, others)...)
+	}
 	errs = append(errs, unsessioned(in)...)
 	return fields, errs
 }
@@ -193,9 +198,9 @@ func validate(name string, value any) error {
 // withoutStrategy reports keys that are written for nothing.
 func withoutStrategy(in map[string]string) field.ErrorList {
 	var stray []string
-	for _, e := range table {
-		if _, ok := in[e.key]; ok {
-			stray = append(stray, fmt.Sprintf("%s=%q", e.key, clip(in[e.key])))
+	for _, key := range accepted() {
+		if _, ok := in[key]; ok {
+			stray = append(stray, fmt.Sprintf("%s=%q", key, clip(in[key])))
 		}
 	}
 	if stray == nil {
@@ -206,8 +211,9 @@ func withoutStrategy(in map[string]string) field.ErrorList {
 }
 
 // clip keeps a value short enough for an event.
-func clip(s string) string {
-	const most = 80
+func clip(s string) string { return clipTo(s, 80) }
+
+func clipTo(s string, most int) string {
 	if r := []rune(s); len(r) > most {
 		return string(r[:most]) + "..."
 	}

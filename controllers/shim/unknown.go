@@ -61,13 +61,13 @@ func whyUnknown(key string) string {
 	return "no such key; " + all
 }
 
-// accepted returns the keys of the table, in its order.
+// accepted returns the keys of the table, in its order, and the one for everything else.
 func accepted() []string {
-	keys := make([]string, len(table))
-	for i, e := range table {
-		keys[i] = e.key
+	keys := make([]string, 0, len(table)+1)
+	for _, e := range table {
+		keys = append(keys, e.key)
 	}
-	return keys
+	return append(keys, sluice.AnnotationSpec)
 }
 
 // nearest returns the candidate that a slip of the fingers turns into key: at most two edits away, or a third of its length.
