@@ -402,8 +402,9 @@ type TrafficShiftStatus struct {
 	// policy is the ShiftPolicy that the shift is under.
 	// +optional
 	Policy *PolicyInForce `json:"policy,omitempty"`
-	// effective are the settings that rule where a policy is named: the shift's own, then the policy's, then the defaults. They have the
-	// form of a ShiftPolicy's spec.defaults.
+	// effective is the spec that rules: the shift's own fields, then the policy's, then the defaults, all of them filled in (pacing, steps,
+	// hold, drain and session are none of the schema's), and without replicas and actions. Of a spec that is refused it has what can be
+	// followed. It is for people to read, and not an API.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
 	// +optional

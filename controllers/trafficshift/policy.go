@@ -156,12 +156,16 @@ func (p underPolicy) note() string {
 	return text
 }
 
-// effective are the settings that rule, where a policy is named.
+// effective is the spec that rules: the shift's own, then the policy's, then the defaults, each filled in, and what cannot be read left
+// out. How many pods there are and what people ask is not a setting: the one would be news at every scale, and the other is in
+// status.actions.
 func (w *world) effective() *apiextensionsv1.JSON {
-	if w.policy.inForce == nil {
-		return nil
+	rules := w.spec
+	rules.Replicas, rules.Actions = nil, nil
+	if rules.Drain == nil {
+		rules.Drain = &metav1.Duration{Duration: w.observation.Timing.Drain}
 	}
-	raw, err := canonical(w.spec.Settings())
+	raw, err := canonical(rules)
 	if err != nil { // a struct of ours, which was read from JSON
 		return nil
 	}
