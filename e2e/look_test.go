@@ -2,7 +2,12 @@ package e2e
 
 import (
 	"net/http"
+	"strings"
 	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/e2e/lab/load"
@@ -31,7 +36,7 @@ func image(t *testing.T, s *scene.Scene, name, image string) {
 func waits(ts *v1alpha1.TrafficShift) bool { return len(ts.Status.State.Awaiting) > 0 }
 
 // TestNginx is scenario 3, from the files of examples/nginx. Its README: "At 20 it waits for as long as it takes", "Look at each version by
-// an address of its own, which no user's traffic comes to", and "Then go on, or do not".
+// an address of its own, which no user's traffic comes to", "Then go on, or do not", and "kubectl -n shop rollout pause deployment/nginx".
 func TestNginx(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
@@ -51,11 +56,26 @@ func TestNginx(t *testing.T) {
 	tell(t, s, name, v1alpha1.AnnotationApprove, "v2")
 	await(t, s, name, "to be promoted", scene.Stable("v2"))
 
+	rollout(t, s, name, `{"spec": {"paused": true}}`)
 	image(t, s, name, "docker.io/library/nginx:1.30")
+	paused := func(ts *v1alpha1.TrafficShift) bool {
+		return ts.Status.Candidate == "" && strings.Contains(ts.Status.Message, "kubectl rollout resume deployment/nginx goes on")
+	}
+	await(t, s, name, "to be paused by kubectl rollout pause", paused)
+	watchFor(t, s, name, 5*time.Second, "start nothing while its Deployment is paused", paused)
+	rollout(t, s, name, `{"spec": {"paused": null}}`)
 	await(t, s, name, "to wait again", waits)
 	tell(t, s, name, v1alpha1.AnnotationAbort, "v3")
 	await(t, s, name, "to be taken back", scene.Rejected("v3"))
 	lossless(t, users, visitors)
+}
+
+// rollout patches a Deployment as kubectl rollout pause and resume do.
+func rollout(t *testing.T, s *scene.Scene, name, patch string) {
+	t.Helper()
+	if err := s.Client.Patch(t.Context(), deployment(name), client.RawPatch(types.StrategicMergePatchType, []byte(patch)), client.FieldOwner("kubectl-rollout")); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestStorefront is scenario 4, from the files of examples/blue-green. Its README: "no user meets it", "Then everybody moves at once", "Blue stays

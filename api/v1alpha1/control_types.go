@@ -69,13 +69,15 @@ const (
 
 // Source is where a request stands.
 //
-// +kubebuilder:validation:Enum=annotation;field
+// +kubebuilder:validation:Enum=annotation;field;deployment
 type Source string
 
 // The sources.
 const (
 	SourceAnnotation Source = "annotation"
 	SourceField      Source = "field"
+	// SourceDeployment is the Deployment's own spec.paused.
+	SourceDeployment Source = "deployment"
 )
 
 // Result is what became of a request.
@@ -115,7 +117,7 @@ type ActionRecord struct {
 type Answered struct {
 	// action is what it asks for.
 	Action Action `json:"action"`
-	// source is where it stands: annotation or field.
+	// source is where it stands: annotation, field, or deployment (its own spec.paused).
 	Source Source `json:"source"`
 	// value is how it was written.
 	// +optional

@@ -30,7 +30,7 @@ func (p *pass) recordFirst() {
 		p.recoverStable()
 	case p.blocked():
 	case !t.Settled:
-		p.say(v1alpha1.ReasonWaitingForRollout, "waiting for the Deployment's own rollout to end before taking the service over")
+		p.say(v1alpha1.ReasonWaitingForRollout, "waiting for the Deployment's own rollout to end before taking the service over%s", p.resume())
 	case len(p.next.Retiring) > 0:
 		p.say(v1alpha1.ReasonAdopting, "waiting for %s to be removed before recording the Deployment's new template", p.next.Retiring[0].Version)
 	default:

@@ -60,16 +60,15 @@ func (p *pass) answer() {
 	p.next.Answered = stand
 }
 
-// resumed tells of a field that has paused the shift and does so no more: there is nothing left of it that could ask.
+// resumed tells of each field that has paused the shift and does so no more: there is nothing left of it that could ask.
 func (p *pass) resumed(stand []v1alpha1.Answered) {
-	i := slices.IndexFunc(p.next.Answered, func(a v1alpha1.Answered) bool {
-		return a.Action == v1alpha1.ActionPause && a.Source == v1alpha1.SourceField
-	})
-	if i < 0 || slices.Contains(stand, p.next.Answered[i]) {
-		return
+	for _, a := range p.next.Answered {
+		if a.Action != v1alpha1.ActionPause || a.Source == v1alpha1.SourceAnnotation || slices.Contains(stand, a) {
+			continue
+		}
+		r := Request{Action: v1alpha1.ActionResume, Source: a.Source, By: p.obs.ResumedBy[a.Source]}
+		p.record(r, v1alpha1.Asked{}, p.askResume(a.Source))
 	}
-	r := Request{Action: v1alpha1.ActionResume, Source: v1alpha1.SourceField, By: p.obs.ResumedBy}
-	p.record(r, v1alpha1.Asked{}, p.askResume())
 }
 
 // record keeps a request and its answer for status and events.
@@ -151,7 +150,7 @@ func (p *pass) pauseOrResume(r Request) answer {
 	if r.Action == v1alpha1.ActionPause {
 		return p.askPause()
 	}
-	return p.askResume()
+	return p.askResume(r.Source)
 }
 
 // askPause says what a pause does where the shift stands: that it is paused is in the spec. What was ordered before and has not been carried
@@ -167,6 +166,9 @@ func (p *pass) askPause() answer {
 	case "", v1alpha1.PhaseAdopting:
 		return done("the service is taken over all the same, since its traffic does not change; the release after that waits to start")
 	case v1alpha1.PhaseDetaching:
+		if p.obs.Template.Paused && p.next.Stage == v1alpha1.StageReturning {
+			return done("the service is handed back when the Deployment is not paused any more")
+		}
 		return refused("the service is being handed back to its Deployment, and a pause does not stop that; take %s away to keep the service", v1alpha1.AnnotationDetach)
 	case v1alpha1.PhaseRollingBack:
 		return done("%s goes back to 0%% all the same; after that nothing starts", p.next.Candidate)
@@ -180,7 +182,13 @@ func (p *pass) askPause() answer {
 	return done("a new template waits to start")
 }
 
-func (p *pass) askResume() answer {
+func (p *pass) askResume(by v1alpha1.Source) answer {
+	switch {
+	case p.obs.Template.Paused:
+		return refused("it stays paused%s", p.resume())
+	case by == v1alpha1.SourceDeployment && p.spec.Paused:
+		return refused("it stays paused; the TrafficShift is paused: %s: \"false\" on it goes on", v1alpha1.AnnotationPaused)
+	}
 	if !slices.ContainsFunc(p.next.Answered, func(a v1alpha1.Answered) bool { return a.Action == v1alpha1.ActionPause }) {
 		return done("it was not paused")
 	}

@@ -21,6 +21,7 @@ func Decide(spec v1alpha1.TrafficShiftSpec, state v1alpha1.State, obs Observatio
 		return Decision{}, err
 	}
 	p := &pass{spec: spec, ladder: ladder, obs: obs, next: *state.DeepCopy()}
+	p.spec.Paused = spec.Paused || obs.Template.Paused
 	if p.suspended() {
 		return p.suspend(), nil
 	}

@@ -197,7 +197,7 @@ func (p *pass) desiredDetaching() Desired {
 		}
 	}
 	returning := p.next.Stage == v1alpha1.StageReturning
-	if p.pinned() && (!returning || p.returnable()) {
+	if p.pinned() && (!returning || p.returnable() && !p.obs.Template.Paused) {
 		want := max(p.strength(), p.obs.Template.Replicas) // an autoscaler of the Deployment's own has woken up with it
 		d.Template = &want
 	}

@@ -36,6 +36,8 @@ func (p *pass) giveBack() {
 		p.say(v1alpha1.ReasonTemplateNotStable,
 			"the Deployment's template is not that of %s, which users are on: handing back would release it ungated; put the template back, or set the annotation %s: \"true\" on the TrafficShift",
 			p.next.Stable, v1alpha1.AnnotationForce)
+	case p.pinned() && t.Paused:
+		p.say(v1alpha1.ReasonPaused, "while it is paused the Deployment starts pods of the template that it had before: handing back waits%s", p.resume())
 	case !p.pinned():
 		p.enter(v1alpha1.PhaseDetaching, v1alpha1.StageUnpinning)
 		p.next.RoutedSince = nil

@@ -42,10 +42,11 @@ type Observation struct {
 	Evidence Evidence
 	// Checks are the latest readings of the owner's own gates that are asked outside: queries and webhooks.
 	Checks []Check
-	// Intents and Requests are what a person asks for. ResumedBy is who last wrote the field that pauses, where that is known.
+	// Intents and Requests are what a person asks for. ResumedBy is who last wrote a field that pauses, by where it stands, where that is
+	// known.
 	Intents   Intents
 	Requests  []Request
-	ResumedBy string
+	ResumedBy map[v1alpha1.Source]string
 	// Turn is what the ShiftPolicy says of this moment.
 	Turn Turn
 }
@@ -74,6 +75,9 @@ type Template struct {
 	Settled             bool
 	// Held is whether it carries the mark sluice.dev/held.
 	Held bool
+	// Paused is whether its own spec.paused is set (kubectl rollout pause), which pauses the shift. Name is for who is to resume it.
+	Paused bool
+	Name   string
 	// Generation tells one write of it from the next.
 	Generation int64
 	// HistoryLimit is how many versions that are out of use are kept.

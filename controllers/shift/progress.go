@@ -59,8 +59,16 @@ func (p *pass) paused() bool {
 	if !p.spec.Paused {
 		return false
 	}
-	p.say(v1alpha1.ReasonPaused, "paused by its owner with %s at %s", p.next.Candidate, p.place())
+	p.say(v1alpha1.ReasonPaused, "paused by its owner with %s at %s%s", p.next.Candidate, p.place(), p.resume())
 	return true
+}
+
+// resume says what ends the pause of a Deployment that is paused itself; whoever has paused with a key of ours knows.
+func (p *pass) resume() string {
+	if t := p.obs.Template; t.Paused {
+		return fmt.Sprintf("; the Deployment is paused: kubectl rollout resume deployment/%s goes on", t.Name)
+	}
+	return ""
 }
 
 // waiting is the ladder of what must be true before the gates are asked: most basic first.

@@ -94,6 +94,8 @@ func disturb(t *rapid.T, w *world) {
 		if rapid.Bool().Draw(t, "desk at the start") {
 			w.deskAtStart().DryRun = rapid.Bool().Draw(t, "dry run")
 		}
+	case 30:
+		w.stopped = !w.stopped
 	case 28, 29:
 		w.desk = rapid.SampledFrom([]analysis.Outcome{analysis.Pass, analysis.Inconclusive, analysis.Fail}).Draw(t, "desk says")
 	case 16:
@@ -147,7 +149,7 @@ func heal(w *world) {
 	w.evidence, w.rps, w.spec.Paused, w.problems = true, 100, false, nil
 	w.noHost, w.measured = from(2000), func(share v1alpha1.Permille) v1alpha1.Permille { return share }
 	w.intents.Abort, w.intents.Detach, w.desk = "", false, analysis.Pass
-	w.spec.Suspend, w.group, w.tests = false, 200, 0
+	w.stopped, w.spec.Suspend, w.group, w.tests = false, false, 200, 0
 	clear(w.errorRate)
 	clear(w.broken)
 	for _, d := range w.versions {

@@ -27,7 +27,7 @@ func (p *pass) rest() {
 	case p.isRetiring(target):
 		p.say(v1alpha1.ReasonScalingDown, "%s is still on its way out; it starts again when it is gone", target)
 	case p.spec.Paused:
-		p.say(v1alpha1.ReasonPaused, "the template has changed, and the shift is paused: %s waits to start", target)
+		p.say(v1alpha1.ReasonPaused, "the template has changed, and the shift is paused: %s waits to start%s", target, p.resume())
 	case p.queued(since, target):
 	default:
 		p.start()

@@ -31,6 +31,7 @@ type world struct {
 	templateRun deployment
 	uid         string // the Deployment's own
 	held        bool
+	stopped     bool // the Deployment's own spec.paused: its controller starts no pods of another template
 	generation  int64
 	records     map[string]int
 	proven      map[string]bool
@@ -148,9 +149,14 @@ func (w *world) observe() shift.Observation {
 		Template: shift.Template{
 			Exists: true, UID: w.uid, Replicas: w.templateRun.replicas, Available: w.templateRun.ready,
 			Settled: w.templateRun.ready >= w.templateRun.replicas, Held: w.held, Generation: w.generation, HistoryLimit: w.historyLimit,
+			Paused: w.stopped, Name: "micro-api",
 		},
 		Subsets: slices.Clone(w.subsets), Rule: w.rule,
 	}
+	if w.stopped {
+		o.Requests = append(o.Requests, shift.Request{Action: v1alpha1.ActionPause, Source: v1alpha1.SourceDeployment, Value: "true", By: "kubectl-rollout"})
+	}
+	o.ResumedBy = map[v1alpha1.Source]string{v1alpha1.SourceDeployment: "kubectl-rollout"}
 	highest := w.state.LastVersion
 	for _, name := range w.names() {
 		highest = max(highest, shift.Number(name))
@@ -540,7 +546,7 @@ func (w *world) checkEarned(d shift.Decision) {
 	if !w.evidence && !unjudged {
 		w.t.Fatalf("%s without evidence\n%s", to, w.transcript.String())
 	}
-	if w.spec.Paused || w.spec.Suspend {
+	if w.spec.Paused || w.spec.Suspend || w.stopped {
 		w.t.Fatalf("%s while paused or suspended\n%s", to, w.transcript.String())
 	}
 	if !shift.Exposed(w.state) {

@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -64,7 +66,24 @@ func pauseRequests(ts *v1alpha1.TrafficShift) []shift.Request {
 	return requests
 }
 
-// paused reports whether the weights stay where they are.
+// deploymentPause is the third way to pause: kubectl rollout pause of the Deployment.
+func deploymentPause(template *appsv1.Deployment) []shift.Request {
+	if template == nil || !template.Spec.Paused {
+		return nil
+	}
+	return []shift.Request{{Action: v1alpha1.ActionPause, Source: v1alpha1.SourceDeployment, Value: "true", By: writer(template, "spec", "paused")}}
+}
+
+// resumedBy is who last wrote the fields that pause.
+func resumedBy(ts *v1alpha1.TrafficShift, template *appsv1.Deployment) map[v1alpha1.Source]string {
+	by := map[v1alpha1.Source]string{v1alpha1.SourceField: writer(ts, "spec", "paused")}
+	if template != nil {
+		by[v1alpha1.SourceDeployment] = writer(template, "spec", "paused")
+	}
+	return by
+}
+
+// paused reports whether the TrafficShift says that the weights stay where they are.
 func paused(ts *v1alpha1.TrafficShift) bool {
 	switch ts.Annotations[v1alpha1.AnnotationPaused] {
 	case "true":
@@ -76,8 +95,8 @@ func paused(ts *v1alpha1.TrafficShift) bool {
 }
 
 // writer is the field manager that wrote a field.
-func writer(ts *v1alpha1.TrafficShift, path ...string) string {
-	return cmp.Or(apply.ManagerOf(ts, path...), "unknown")
+func writer(o metav1.Object, path ...string) string {
+	return cmp.Or(apply.ManagerOf(o, path...), "unknown")
 }
 
 // takeAway removes the annotations that were answered, so that they do not meet the next release. One that somebody has changed since the

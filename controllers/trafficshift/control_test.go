@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -242,5 +243,57 @@ func TestTheAPIServerRefusesMistakesInActions(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// kubectl rollout pause and resume of the Deployment pause and resume the shift; its versions' Deployments are not paused.
+func TestAPausedDeploymentPausesItsShift(t *testing.T) {
+	c := newCluster(t)
+	c.adopt()
+	c.rollout(`{"spec": {"paused": true}}`)
+	c.setImage("micro-api:1.2")
+	c.run("a pause", 10, func(s *v1alpha1.TrafficShift) bool {
+		return condition(s, v1alpha1.ConditionProgressing) == "False Paused"
+	})
+	if s := c.shift(); s.Status.Candidate != "" || !strings.HasSuffix(s.Status.Message, "the Deployment is paused: kubectl rollout resume deployment/micro-api goes on") {
+		t.Errorf("candidate %q, message %q", s.Status.Candidate, s.Status.Message)
+	}
+	c.rollout(`{"spec": {"paused": null}}`)
+	c.run("5%", 60, reached("5%"))
+	c.rollout(`{"spec": {"paused": true}}`)
+	for range 20 {
+		c.run("a pass", 1, func(*v1alpha1.TrafficShift) bool { return true })
+		c.clock = c.clock.Add(time.Second)
+	}
+	if s := c.shift(); s.Status.Weight != "5%" || condition(s, v1alpha1.ConditionProgressing) != "True Paused" {
+		t.Errorf("paused at 5%%, it is at %s: %s", s.Status.Weight, s.Status.Message)
+	}
+	for _, name := range []string{"micro-api-v1", "micro-api-v2"} {
+		d := &appsv1.Deployment{}
+		if !c.get(name, d) || d.Spec.Paused {
+			t.Errorf("Deployment %s: paused %t", name, d.Spec.Paused)
+		}
+	}
+	c.rollout(`{"spec": {"paused": null}}`)
+	c.run("promotion", 120, promoted("v2"))
+	want := []v1alpha1.ActionRecord{
+		{Action: v1alpha1.ActionResume, By: "unknown", Result: v1alpha1.ResultDone, Message: "v2 goes on from 5%"},
+		{Action: v1alpha1.ActionPause, Value: "true", By: "kubectl-rollout", Result: v1alpha1.ResultDone, Message: "v2 stays at 5%; it is still taken back if it is bad"},
+		{Action: v1alpha1.ActionResume, By: "unknown", Result: v1alpha1.ResultDone, Message: "a new template may start"},
+		{Action: v1alpha1.ActionPause, Value: "true", By: "kubectl-rollout", Result: v1alpha1.ResultDone, Message: "a new template waits to start"},
+	}
+	if diff := cmp.Diff(want, c.shift().Status.Actions, cmpopts.IgnoreFields(v1alpha1.ActionRecord{}, "At")); diff != "" {
+		t.Errorf("status.actions (-want +got):\n%s", diff)
+	}
+}
+
+// rollout patches the Deployment as kubectl rollout pause and resume do.
+func (c *cluster) rollout(patch string) {
+	c.Helper()
+	d := &appsv1.Deployment{}
+	d.SetNamespace(c.ns)
+	d.SetName("micro-api")
+	if err := c.Patch(c.Context(), d, client.RawPatch(types.StrategicMergePatchType, []byte(patch)), client.FieldOwner("kubectl-rollout")); err != nil {
+		c.Fatal(err)
 	}
 }

@@ -86,8 +86,8 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 	o.Now, o.Timing, o.Problems = r.Now().Truncate(time.Microsecond), r.Config.Timing, problems // what a MicroTime keeps
 	o.NextVersion = w.nextVersion()
 	o.Replicas, o.Connections = w.replicas(), w.connectionsOnly()
-	o.Intents, o.Requests = intentsOf(ts), requestsOf(ts)
-	o.ResumedBy = writer(ts, "spec", "paused")
+	o.Intents, o.Requests = intentsOf(ts), slices.Concat(deploymentPause(w.scope.Template), requestsOf(ts))
+	o.ResumedBy = resumedBy(ts, w.scope.Template)
 	o.Tables, o.Subsets, o.Rule = w.tablesRead(), w.subsetsRead(), w.rule != nil && w.ours(w.rule)
 	if w.gatewayAPIRoutes() {
 		o.Tables, o.Subsets, o.Rule = w.routeTables(), w.versionsServed(), len(w.ourVersionServices()) > 0
@@ -237,7 +237,7 @@ func (r *Reconciler) readDeployments(ctx context.Context, w *world) error {
 	w.observation.Template = shift.Template{
 		Exists: true, UID: string(template.UID), Replicas: ptr.Deref(template.Spec.Replicas, 1), Available: template.Status.AvailableReplicas,
 		Settled: settled(template), Held: template.Annotations[v1alpha1.AnnotationHeld] == "true", Generation: template.Generation,
-		HistoryLimit: int(ptr.Deref(template.Spec.RevisionHistoryLimit, 10)),
+		HistoryLimit: int(ptr.Deref(template.Spec.RevisionHistoryLimit, 10)), Paused: template.Spec.Paused, Name: template.Name,
 	}
 	return nil
 }
