@@ -67,7 +67,9 @@ func TestKubectlUndoToBeforeSluiceMovesNobody(t *testing.T) {
 	if err := c.Delete(c.Context(), c.shift()); err != nil { // as controllers/shim does where the strategy is gone
 		t.Fatal(err)
 	}
-	c.run("a refusal to hand back", 10, func(s *v1alpha1.TrafficShift) bool { return condition(s, v1alpha1.ConditionProgressing) == "True TemplateNotStable" })
+	c.run("a refusal to hand back", 10, func(s *v1alpha1.TrafficShift) bool {
+		return condition(s, v1alpha1.ConditionProgressing) == "True TemplateNotStable"
+	})
 	for range 30 {
 		c.run("a pass", 1, func(*v1alpha1.TrafficShift) bool { return true })
 		c.clock = c.clock.Add(c.Config.Timing.Settle)
