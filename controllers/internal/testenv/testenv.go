@@ -36,6 +36,7 @@ var start = sync.OnceValues(func() (*rest.Config, error) {
 		return nil, err
 	}
 	environment.CRDDirectoryPaths = paths
+	environment.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", "10.0.0.0/16") // every test has Services; the default range is full at 254
 	config, err := environment.Start()
 	if config != nil {
 		config.QPS = -1 // a test's own API server needs no protection from it
