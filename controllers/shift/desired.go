@@ -187,7 +187,7 @@ func (p *pass) restarting() *Restart {
 }
 
 func (p *pass) desiredDetaching() Desired {
-	d := Desired{Held: p.obs.Template.Held, Still: p.obs.Template.Held}
+	d := Desired{Held: p.obs.Template.Held, Still: p.pinned()}
 	if p.next.Stage == v1alpha1.StageReturning {
 		d.Undo = p.undoing()
 	}

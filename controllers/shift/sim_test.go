@@ -269,6 +269,7 @@ func (w *world) pass(crash int) {
 		w.t.Fatalf("deciding at %s: %v\nstate: %+v\n%s", w.now.Format(time.TimeOnly), err, w.state, w.transcript.String())
 	}
 	w.checkEarned(d)
+	w.checkStill(d, obs)
 	w.note(d)
 	turn := !reflect.DeepEqual(d.Desired, w.wish) || d.Next.Stage != w.state.Stage || d.Next.Rung != w.state.Rung
 	w.wish = d.Desired
@@ -516,6 +517,22 @@ func (w *world) exposure(d shift.Decision, template int) int {
 		return int(d.Next.Weight) << 8
 	}
 	return int(d.Next.Weight)<<8 + int(d.Next.Rung)
+}
+
+// checkStill holds what scales the Deployment by itself to being kept from it for as long as the Deployment is held, or the traffic may be on
+// versions alone while it is handed back; and no longer.
+func (w *world) checkStill(d shift.Decision, obs shift.Observation) {
+	w.t.Helper()
+	handed := d.Next.Stage == v1alpha1.StageReleasing || d.Next.Stage == v1alpha1.StageReleased
+	own := d.Next.Phase == v1alpha1.PhaseAdopting && d.Next.Stage != v1alpha1.StageHolding && !obs.Template.Held
+	routed := obs.Template.Held || d.Next.Phase == v1alpha1.PhaseDetaching && obs.Rule
+	switch still := d.Desired.Still; {
+	case d.Reason == v1alpha1.ReasonSuspended:
+	case still && (handed || own):
+		w.t.Fatalf("an autoscaler is kept from a Deployment that is its owner's, at %s\n%s", d, w.transcript.String())
+	case !still && routed && !handed:
+		w.t.Fatalf("an autoscaler may scale the Deployment while versions have its traffic, at %s\n%s", d, w.transcript.String())
+	}
 }
 
 // checkEarned refuses a raise without pods, hold or evidence behind it.

@@ -52,7 +52,7 @@ func (r *Reconciler) readAutoscalers(ctx context.Context, w *world) error {
 	if hpa := w.followed(); hpa != nil {
 		w.scope.Autoscaler = hpa
 	}
-	r.scopeScaledObjects(w)
+	w.scopeScaledObjects()
 	return nil
 }
 
@@ -120,7 +120,7 @@ func (r *Reconciler) checkAutoscalers(_ context.Context, w *world) ([]shift.Prob
 		return nil, nil
 	}
 	if w.spec.Autoscaler == v1alpha1.AutoscalerFollow {
-		return r.checkFollowed(w), nil
+		return w.checkFollowed(), nil
 	}
 	return w.refuseAutoscaler(w.untaken()), nil
 }
@@ -139,13 +139,13 @@ func (w *world) untaken() string {
 }
 
 // checkFollowed refuses what cannot be followed although its owner asks for it.
-func (r *Reconciler) checkFollowed(w *world) []shift.Problem {
+func (w *world) checkFollowed() []shift.Problem {
 	a := w.autoscalers
 	switch text := w.rivals(); {
 	case text != "":
 		return w.refuseAutoscaler(text)
 	case len(a.scaled.template) > 0:
-		return r.checkScaledObject(w, a.scaled.template[0])
+		return w.checkScaledObject(a.scaled.template[0])
 	case a.named != nil && !w.ours(a.named):
 		return []shift.Problem{nameTaken("HorizontalPodAutoscaler", a.named)}
 	}

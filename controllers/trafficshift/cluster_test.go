@@ -67,7 +67,7 @@ func newCluster(t *testing.T) *cluster {
 			Timing:        shift.Timing{Settle: 2 * time.Second, Drain: 5 * time.Second, Scrape: time.Second},
 			ClusterDomain: "cluster.local", RootNamespace: "istio-system", GatewaySelector: map[string]string{"istio": "ingressgateway", "of": ns},
 		},
-		Now: func() time.Time { return c.clock }, GatewayAPI: func() (bool, error) { return true, nil },
+		Now: func() time.Time { return c.clock }, GatewayAPI: func() (bool, error) { return true, nil }, KEDA: func() (bool, error) { return false, nil },
 	}
 	c.pod("istio-ingressgateway", c.Config.GatewaySelector, "istio-proxy")
 	return c

@@ -70,8 +70,8 @@ type Reconciler struct {
 	turns   turns
 	// GatewayAPI reports whether the cluster has the Gateway API's routes, which are watched from then on. SetupWithManager sets it.
 	GatewayAPI func() (bool, error)
-	// KEDA is whether it had ScaledObjects when the controller started.
-	KEDA bool
+	// KEDA reports the same of ScaledObjects.
+	KEDA func() (bool, error)
 }
 
 // SetupWithManager registers the reconciler and its watches.
@@ -92,17 +92,19 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, handler.EnqueueRequestsFromMapFunc(byTarget), builder.WithPredicates(targetsChanged())).
 		WatchesRawSource(source.Channel(r.news(), handler.EnqueueRequestsFromMapFunc(byName))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4})
-	if err := r.watchScaledObjects(mgr, b); err != nil {
-		return err
-	}
 	c, err := b.Build(r)
 	if err != nil {
 		return err
 	}
-	routes := &routesWatch{mapper: mgr.GetRESTMapper(), cache: mgr.GetCache(), watch: c.Watch, now: r.Now}
-	r.GatewayAPI = routes.present
-	_, err = routes.present()
-	return err
+	routes, scaled := routesWatch(mgr.GetCache()), r.scaledObjectsWatch(mgr.GetCache())
+	r.GatewayAPI, r.KEDA = routes.present, scaled.present
+	for _, w := range []*lateWatch{routes, scaled} {
+		w.mapper, w.watch, w.now = mgr.GetRESTMapper(), c.Watch, r.Now
+		if _, err := w.present(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // CacheByObject bounds what the manager keeps in memory: of pods and records only those of versions.

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -31,46 +30,16 @@ import (
 
 // The Gateway API's side of one pass: what of it stands, which of the two APIs is the shift's, and what its routes say.
 
-// routesWatch finds the Gateway API in the cluster and watches its routes, whenever it comes: a watch of a kind that the cluster does not
-// know would keep the controller from starting.
-type routesWatch struct {
-	mapper meta.RESTMapper
-	cache  cache.Cache
-	watch  func(source.Source) error
-	now    func() time.Time
-
-	mu       sync.Mutex
-	watching bool
-	asked    time.Time
-}
-
-// askAgain is how long the cluster is not asked again for an API that it did not have.
-const askAgain = 30 * time.Second
-
-// present reports whether the routes are watched, and starts to watch them where the API has come.
-func (w *routesWatch) present() (bool, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.watching || w.now().Sub(w.asked) < askAgain {
-		return w.watching, nil
-	}
-	w.asked = w.now()
+// routesWatch finds the Gateway API in the cluster, and watches its routes and what tells that a version's Service leads to pods.
+func routesWatch(cache cache.Cache) *lateWatch {
+	w := &lateWatch{title: "the Gateway API"}
 	for _, kind := range []string{"HTTPRoute", "GRPCRoute"} {
-		_, err := w.mapper.RESTMapping(schema.GroupKind{Group: gatewayv1.GroupName, Kind: kind}, gatewayv1.GroupVersion.Version)
-		if meta.IsNoMatchError(err) {
-			return false, nil
-		}
-		if err != nil {
-			return false, fmt.Errorf("looking for the Gateway API: %w", err)
-		}
+		w.kinds = append(w.kinds, schema.GroupVersionKind{Group: gatewayv1.GroupName, Version: gatewayv1.GroupVersion.Version, Kind: kind})
 	}
 	for _, o := range []client.Object{&gatewayv1.HTTPRoute{}, &gatewayv1.GRPCRoute{}, &discoveryv1.EndpointSlice{}} {
-		if err := w.watch(source.Kind(w.cache, o, handler.EnqueueRequestsFromMapFunc(byLabel))); err != nil {
-			return false, fmt.Errorf("watching the Gateway API: %w", err)
-		}
+		w.sources = append(w.sources, source.Kind(cache, o, handler.EnqueueRequestsFromMapFunc(byLabel)))
 	}
-	w.watching = true
-	return true, nil
+	return w
 }
 
 // gatewayAPI is what stands of the Gateway API under the names of one shift, whoever owns it.

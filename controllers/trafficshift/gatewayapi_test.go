@@ -442,7 +442,8 @@ func TestWithoutTheGatewayAPITheRemedyIsSaid(t *testing.T) {
 func TestTheGatewayAPIMayComeLater(t *testing.T) {
 	mapper := meta.NewDefaultRESTMapper(nil)
 	now, watches := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), 0
-	routes := &routesWatch{mapper: mapper, now: func() time.Time { return now }, watch: func(source.Source) error { watches++; return nil }}
+	routes := routesWatch(nil)
+	routes.mapper, routes.now, routes.watch = mapper, func() time.Time { return now }, func(source.Source) error { watches++; return nil }
 	present := func(want bool) {
 		t.Helper()
 		if got, err := routes.present(); got != want || err != nil {

@@ -14,11 +14,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/controllers/apply"
@@ -30,22 +30,15 @@ var scaledObjectList = schema.GroupVersionKind{
 	Group: plan.ScaledObjectKind.Group, Version: plan.ScaledObjectKind.Version, Kind: plan.ScaledObjectKind.Kind + "List",
 }
 
-// watchScaledObjects finds out whether the cluster has KEDA, and watches the metadata of its ScaledObjects if it does: they are read past the
-// cache where they matter, which is rarely. One that comes later is found by the next start.
-func (r *Reconciler) watchScaledObjects(mgr ctrl.Manager, b *builder.Builder) error {
-	_, err := mgr.GetRESTMapper().RESTMapping(plan.ScaledObjectKind.GroupKind(), plan.ScaledObjectKind.Version)
-	if meta.IsNoMatchError(err) {
-		return nil
+// scaledObjectsWatch finds KEDA in the cluster, and watches the metadata of its ScaledObjects: they are read past the cache where they
+// matter, which is rarely.
+func (r *Reconciler) scaledObjectsWatch(cache cache.Cache) *lateWatch {
+	var o client.Object = &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: plan.ScaledObjectKind.GroupVersion().String(), Kind: plan.ScaledObjectKind.Kind}}
+	changed := predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}) // not each time that KEDA has looked at its triggers
+	return &lateWatch{
+		title: "KEDA", kinds: []schema.GroupVersionKind{plan.ScaledObjectKind},
+		sources: []source.Source{source.Kind(cache, o, handler.EnqueueRequestsFromMapFunc(r.byNamespace), changed)},
 	}
-	if err != nil {
-		return fmt.Errorf("looking for KEDA: %w", err)
-	}
-	r.KEDA = true
-	o := &metav1.PartialObjectMetadata{}
-	o.SetGroupVersionKind(plan.ScaledObjectKind)
-	b.WatchesMetadata(o, handler.EnqueueRequestsFromMapFunc(r.byNamespace), builder.WithPredicates(
-		predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))) // not each time that KEDA has looked at its triggers
-	return nil
 }
 
 // scaledObjects are what KEDA scales a service by.
@@ -91,8 +84,8 @@ func (r *Reconciler) readScaledObjects(ctx context.Context, w *world) error {
 func (r *Reconciler) wantsScaledObjects(ctx context.Context, w *world) (bool, error) {
 	state, version := w.shift.Status.State, w.observation.Template.Version
 	starting := state.Weight == 0 && (state.Candidate != "" || version == "" || version != state.Stable && version != state.Rejected)
-	if !r.KEDA {
-		return starting, nil
+	if present, err := r.KEDA(); err != nil || !present {
+		return false, err
 	}
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(scaledObjectList)
@@ -153,10 +146,10 @@ func (s scaledObjects) made(hpa *autoscalingv2.HorizontalPodAutoscaler) bool {
 }
 
 // scopeScaledObjects says what ours is to be made from, what is to be paused, and what is to be let go of.
-func (r *Reconciler) scopeScaledObjects(w *world) {
+func (w *world) scopeScaledObjects() {
 	s := w.autoscalers.scaled
 	scaled := plan.Scaled{Following: s.named != nil && w.ours(s.named), Paused: s.paused}
-	if r.KEDA && w.follows() && len(s.template) > 0 {
+	if w.follows() && len(s.template) > 0 {
 		scaled.Object = asWritten(s.template[0])
 		_, written := scaled.Object.GetAnnotations()[plan.KEDAPaused]
 		scaled.Pausable = !written
@@ -185,17 +178,14 @@ func (w *world) scaledObjectProblem(name string) string {
 	return fmt.Sprintf("ScaledObject %s/%s targets the Deployment, which Sluice holds at 0 and KEDA would wake; %s", w.shift.Namespace, name, w.retargetOrFollow())
 }
 
-// lateKEDA says why a ScaledObject cannot be followed in a cluster that got KEDA after Sluice was started.
+// lateKEDA says why a ScaledObject cannot be followed that was not read: the cluster has only just got KEDA.
 func (w *world) lateKEDA(name string) string {
-	return fmt.Sprintf("ScaledObject %s/%s cannot be followed, because the cluster had no KEDA when Sluice was started; restart Sluice, or %s", w.shift.Namespace, name, w.retarget())
+	return fmt.Sprintf("ScaledObject %s/%s cannot be followed yet, because the cluster had no such kind when it was asked last; it is asked again every %s, or %s", w.shift.Namespace, name, askAgain, w.retarget())
 }
 
 // checkScaledObject refuses a ScaledObject that cannot be followed although its owner asks for it. One that becomes so later is followed all
 // the same, as far as it can be: without it nothing would scale the service.
-func (r *Reconciler) checkScaledObject(w *world, o *unstructured.Unstructured) []shift.Problem {
-	if !r.KEDA {
-		return w.refuseAutoscaler(w.lateKEDA(o.GetName()))
-	}
+func (w *world) checkScaledObject(o *unstructured.Unstructured) []shift.Problem {
 	if ours := w.autoscalers.scaled.named; ours != nil && !w.ours(ours) {
 		return []shift.Problem{nameTaken(plan.ScaledObjectKind.Kind, ours)}
 	}
@@ -257,8 +247,8 @@ func (s scaledObjects) byName(name string) *unstructured.Unstructured {
 
 // wakeScaledObjects has KEDA scale by what was paused for a shift that is gone, or whose Deployment is.
 func (r *Reconciler) wakeScaledObjects(ctx context.Context, ts *v1alpha1.TrafficShift) error {
-	if !r.KEDA {
-		return nil
+	if present, err := r.KEDA(); err != nil || !present {
+		return err
 	}
 	all, err := r.listScaledObjects(ctx, ts.Namespace)
 	if err != nil {

@@ -17,11 +17,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 	"sigs.k8s.io/yaml"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -357,15 +356,13 @@ spec: {scaleTargetRef: {name: micro-api}, triggers: [{type: cron, metadata: {sta
 	refused := v1alpha1.ReasonAutoscalerTargetsTemplate
 	tests := map[string]struct {
 		shift, also string
-		late        bool // KEDA was installed after the controller had started
+		late        bool // KEDA was installed just now
 		reason      string
 		remedy      []string
 	}{
 		"NotAsked":     {trafficShift, plain, false, refused, []string{"ScaledObject NS/by-queue", "KEDA would wake", retarget, follow}},
-		"NotAskedLate": {trafficShift, plain, true, refused, []string{"ScaledObject NS/by-queue", "KEDA would wake", retarget, follow}},
 		"NotAskedMade": {trafficShift, plain + "---" + made, false, refused, []string{"ScaledObject NS/by-queue", retarget, follow}},
-		"Late":         {following, plain, true, refused, []string{"ScaledObject NS/by-queue", "restart Sluice", retarget}},
-		"LateMade":     {following, made, true, refused, []string{"ScaledObject NS/by-queue", "restart Sluice", retarget}},
+		"LateMade":     {following, made, true, refused, []string{"ScaledObject NS/by-queue", "asked again every 30s", retarget}},
 		"Followed":     {following, plain + "---" + made, false, "", nil},
 		"OfTheShift":   {trafficShift, with("{name: micro-api}, t", ofShift+", t"), false, "", nil},
 		"OfTheShiftMade": {following, with("{name: micro-api}, t", ofShift+", t") + "---" +
@@ -388,7 +385,7 @@ spec: {scaleTargetRef: {name: micro-api}, triggers: [{type: cron, metadata: {sta
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t)
 			c.installKEDA()
-			c.KEDA = !tc.late
+			c.KEDA = func() (bool, error) { return !tc.late, nil }
 			c.apply(service)
 			c.apply(strings.TrimSpace(strings.ReplaceAll(tc.also, "\n---\n\n", "\n---\n")))
 			c.apply(tc.shift)
@@ -409,26 +406,25 @@ func TestALongNameIsRefusedAScaledObject(t *testing.T) {
 	}
 }
 
-// mapped is a manager that knows these kinds, and can do nothing else.
-type mapped struct {
-	ctrl.Manager
-	mapper meta.RESTMapper
-}
-
-func (m mapped) GetRESTMapper() meta.RESTMapper { return m.mapper }
-
-func TestKEDAIsLookedForWhenTheControllerStarts(t *testing.T) {
-	without, with := meta.NewDefaultRESTMapper(nil), meta.NewDefaultRESTMapper([]schema.GroupVersion{plan.ScaledObjectKind.GroupVersion()})
-	with.Add(plan.ScaledObjectKind, meta.RESTScopeNamespace)
-	for want, mapper := range map[bool]meta.RESTMapper{false: without, true: with} {
-		r, mgr := &Reconciler{}, mapped{mapper: mapper}
-		if err := r.watchScaledObjects(mgr, ctrl.NewControllerManagedBy(mgr)); err != nil || r.KEDA != want {
-			t.Errorf("KEDA is %t, error %v; want %t", r.KEDA, err, want)
+// KEDA may come after Sluice has started, and is watched from then on, once.
+func TestKEDAMayComeLater(t *testing.T) {
+	r, mapper := &Reconciler{}, meta.NewDefaultRESTMapper(nil)
+	now, watches := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), 0
+	w := r.scaledObjectsWatch(nil)
+	w.mapper, w.now, w.watch = mapper, func() time.Time { return now }, func(source.Source) error { watches++; return nil }
+	for i, want := range []bool{false, true, true} {
+		if got, err := w.present(); got != want || err != nil {
+			t.Errorf("asked %d times: present %t, %v; want %t", i+1, got, err, want)
 		}
+		mapper.Add(plan.ScaledObjectKind, meta.RESTScopeNamespace)
+		now = now.Add(askAgain)
+	}
+	if watches != 1 {
+		t.Errorf("%d watches were begun; want one", watches)
 	}
 }
 
-// Nothing of a service depends on KEDA where there is none, and nobody asks for what is not there once it is at rest.
+// Nothing of a service depends on KEDA where there is none, and nobody asks for what is not there.
 func TestAClusterWithoutKEDA(t *testing.T) {
 	c := newCluster(t)
 	asked := 0
@@ -449,15 +445,13 @@ func TestAClusterWithoutKEDA(t *testing.T) {
 	c.apply(following)
 	c.kubelet()
 	c.run("adoption", 60, resting)
-	before := asked
-	c.pass()
-	if asked == 0 || asked != before {
-		t.Errorf("asked %d times while the service was taken over, and %d times at rest", before, asked-before)
-	}
 	if err := c.Delete(t.Context(), c.shift()); err != nil {
 		t.Fatal(err)
 	}
 	c.run("to be handed back", 90, func(s *v1alpha1.TrafficShift) bool { return s.Name == "" })
+	if asked > 0 {
+		t.Errorf("a kind that is not there was asked for %d times", asked)
+	}
 }
 
 const kedas = `
@@ -490,7 +484,7 @@ func (c *cluster) installKEDA() {
 	if err != nil {
 		c.Fatalf("KEDA's kind does not come up: %v", err)
 	}
-	c.KEDA = true
+	c.KEDA = func() (bool, error) { return true, nil }
 }
 
 // The example's own ScaledObject is one that is followed, for the Deployment beside it.
