@@ -236,3 +236,21 @@ func TestAServiceThatScalesToNothing(t *testing.T) {
 		t.Errorf("v3 has %d pods; want 3", got)
 	}
 }
+
+// A wish that is lowered right after a release has begun comes too late for it, also where nobody looks until later.
+func TestAWishThatIsLoweredRightAfterTheStartWaits(t *testing.T) {
+	w := adopted(t)
+	nothing := int32(0)
+	w.release(2)
+	for w.state.Candidate == "" {
+		w.pass(-1)
+	}
+	w.spec.Suspend = true
+	w.spec.Replicas = &nothing
+	w.wait(5)
+	w.spec.Suspend = false
+	w.run(200, w.atWeight(v1alpha1.Whole))
+	if got := w.versions["v2"].replicas; got != 3 {
+		t.Errorf("v2 has all the traffic on %d pods; want the 3 that were asked for when it started", got)
+	}
+}
