@@ -102,3 +102,28 @@ func (p *pass) candidateSize() int32 {
 	}
 	return have
 }
+
+// Overlap is how many pods a release takes at its most beside those that carry all of the traffic, on its way up. One that goes back
+// makes room for itself: the candidate gives up what the stable version is given.
+func Overlap(spec v1alpha1.TrafficShiftSpec, replicas int32) int32 {
+	way, err := ladderOf(spec)
+	if err != nil || replicas <= 0 {
+		return max(replicas, 0) // nothing starts on such a ladder
+	}
+	p := &pass{spec: spec, obs: Observation{Replicas: replicas}}
+	if p.auto() {
+		way = ladder{{weight: 1}, {weight: topLeast}, {weight: v1alpha1.Whole}} // the greatest leaps that evidence may allow
+	}
+	most, standing := int32(0), rung{}
+	for i, next := range way {
+		stable, candidate := replicas, p.podsFor(next)
+		if p.proportional() && standing.exposure == "" {
+			stable = p.capacity(v1alpha1.Whole - standing.weight)
+		}
+		if i > 0 {
+			candidate = max(candidate, p.podsFor(standing))
+		}
+		most, standing = max(most, stable+candidate-replicas), next
+	}
+	return most
+}

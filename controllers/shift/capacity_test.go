@@ -254,3 +254,62 @@ func TestAWishThatIsLoweredRightAfterTheStartWaits(t *testing.T) {
 		t.Errorf("v2 has all the traffic on %d pods; want the 3 that were asked for when it started", got)
 	}
 }
+
+// What preflight asks room for is what a release has at its most, and no more.
+func TestOverlapIsTheMostThatAReleaseHas(t *testing.T) {
+	tests := map[string]struct {
+		replicas int32
+		capacity v1alpha1.Capacity
+		change   func(w *world)
+		want     int32
+	}{
+		"Full":                   {3, v1alpha1.CapacityFull, func(*world) {}, 3},
+		"FullWithMoreForAStep":   {3, v1alpha1.CapacityFull, func(w *world) { w.spec.Steps[1].Replicas = new(int32(5)) }, 5},
+		"Proportional":           {3, v1alpha1.CapacityProportional, func(*world) {}, 2},
+		"ProportionalInQuarters": {4, v1alpha1.CapacityProportional, steps(25, 50, 75, 100), 1},
+		"ProportionalInOneLeap":  {4, v1alpha1.CapacityProportional, steps(100), 4},
+		"ProportionalTenths":     {10, v1alpha1.CapacityProportional, steps(10, 20, 30, 40, 50, 60, 70, 80, 90, 100), 1},
+		"ProportionalOnePod":     {1, v1alpha1.CapacityProportional, func(*world) {}, 1},
+		"ProportionalBlueGreen":  {4, v1alpha1.CapacityProportional, func(w *world) { strategies["blue-green"](w) }, 4},
+		"ProportionalOnEvidence": {4, v1alpha1.CapacityProportional, func(w *world) { w.spec.Pacing, w.spec.Steps = v1alpha1.PacingAuto, nil }, 3},
+		"NoPods":                 {0, v1alpha1.CapacityFull, func(*world) {}, 0},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.spec.Replicas, w.spec.Capacity = &tc.replicas, tc.capacity
+			tc.change(w)
+			w.spec.Default()
+			if got := shift.Overlap(w.spec, tc.replicas); got != tc.want {
+				t.Errorf("overlap is %d; want %d", got, tc.want)
+			}
+			if tc.replicas == 0 {
+				return
+			}
+			w.tests = 50
+			w.run(60, w.at(v1alpha1.PhaseStable))
+			w.release(2)
+			most := int32(0)
+			w.after = func() {
+				pods := int32(0)
+				for _, d := range w.versions {
+					pods += d.replicas
+				}
+				most = max(most, pods)
+			}
+			w.run(900, w.stableIs("v2"))
+			if over := most - tc.replicas; over > tc.want || over < tc.want && w.spec.Pacing != v1alpha1.PacingAuto {
+				t.Errorf("a release has had %d pods more at its most; preflight asks room for %d", over, tc.want)
+			}
+		})
+	}
+}
+
+func steps(weights ...int) func(*world) {
+	return func(w *world) {
+		w.spec.Steps = nil
+		for _, s := range weights {
+			w.spec.Steps = append(w.spec.Steps, weight(s))
+		}
+	}
+}

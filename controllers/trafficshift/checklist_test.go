@@ -428,6 +428,19 @@ func TestNoRoomHoldsTheNextRelease(t *testing.T) {
 	c.run("the release", 60, func(s *v1alpha1.TrafficShift) bool { return s.Status.Candidate == "v2" })
 }
 
+// With proportional capacity a release asks for room for its steps, and adoption for as many pods as there are: the Deployment's own run on.
+func TestProportionalCapacityAsksForTheRoomItTakes(t *testing.T) {
+	c := newCluster(t)
+	c.adoptWith(service, strings.Replace(trafficShift, "spec:", "spec:\n  capacity: proportional", 1))
+	c.apply(quota)
+	c.counted("4")
+	c.setImage("micro-api:1.2")
+	c.pass()
+	c.refused(v1alpha1.ReasonQuotaExceeded, "2 pods", "requests.cpu 2")
+	c.counted("3")
+	c.run("the release", 60, func(s *v1alpha1.TrafficShift) bool { return s.Status.Candidate == "v2" })
+}
+
 // A shift at rest asks the API server for nothing past the cache but for itself.
 func TestAtRestNothingIsAskedPastTheCache(t *testing.T) {
 	c := newCluster(t)

@@ -75,8 +75,7 @@ func (r *Reconciler) checkVolumes(ctx context.Context, w *world) ([]shift.Proble
 	return problems, nil
 }
 
-// checkQuotas asks whether the namespace has room for as many pods more as carry all of the traffic: stable keeps its own until the
-// candidate is promoted.
+// checkQuotas asks whether the namespace has room for the pods that come beside those that run.
 func (r *Reconciler) checkQuotas(ctx context.Context, w *world) ([]shift.Problem, error) {
 	pods := w.podsToCome()
 	if pods <= 0 {
@@ -103,14 +102,23 @@ func (r *Reconciler) checkQuotas(ctx context.Context, w *world) ([]shift.Problem
 		pods, w.shift.Namespace, w.shift.Name, strings.Join(short, ", "), w.shift.Name)}, nil
 }
 
-// podsToCome is how many pods the next version has at its most, without those that it has already.
+// podsToCome is how many pods more there are at the most, without those that the next version has already.
 func (w *world) podsToCome() int32 {
 	for _, v := range w.observation.Versions {
 		if v.Name == w.observation.Template.Version && v.Exists {
-			return w.replicas() - v.Replicas
+			return w.overlap() - v.Replicas
 		}
 	}
-	return w.replicas()
+	return w.overlap()
+}
+
+// overlap is how many pods a version that is introduced takes beside those that run: the first one all of them, whatever the spec says
+// of later ones, because the Deployment's own go on until it has the traffic.
+func (w *world) overlap() int32 {
+	if phase := w.shift.Status.State.Phase; phase == "" || phase == v1alpha1.PhaseAdopting {
+		return w.replicas()
+	}
+	return shift.Overlap(w.spec, w.replicas())
 }
 
 // podToCome is a pod of the next version, with the sidecar that one of the stable version's pods was given.
@@ -252,14 +260,14 @@ func (w *world) adviseOnNodes() {
 			for _, p := range c.Ports {
 				if p.HostPort != 0 {
 					w.advise(v1alpha1.ReasonHostPorts, "container %s of Deployment %s/%s takes hostPort %d, so that no node runs pods of two versions: %d more nodes must be free for a candidate; take hostPort out where a Service will do",
-						c.Name, w.shift.Namespace, w.shift.Name, p.HostPort, w.replicas())
+						c.Name, w.shift.Namespace, w.shift.Name, p.HostPort, w.overlap())
 				}
 			}
 		}
 	}
 	if key := keepsApart(pod); key != "" {
 		w.advise(v1alpha1.ReasonAntiAffinity, "the required podAntiAffinity of Deployment %s/%s keeps pods of two versions apart by %s: %d more of these must be free for a candidate; make it preferred, or add matchLabelKeys: [pod-template-hash]",
-			w.shift.Namespace, w.shift.Name, key, w.replicas())
+			w.shift.Namespace, w.shift.Name, key, w.overlap())
 	}
 }
 
