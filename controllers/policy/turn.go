@@ -103,7 +103,7 @@ func names(shifts []*v1alpha1.TrafficShift) string {
 	var all []string
 	for _, ts := range shifts[:min(len(shifts), shown)] {
 		name := ts.Namespace + "/" + ts.Name
-		if ts.Spec.Paused {
+		if ts.Paused() {
 			name += " (paused)"
 		}
 		all = append(all, name)

@@ -29,6 +29,10 @@ func TestBlocksSaysForWhom(t *testing.T) {
 	moving := under("cart", "standard", v1alpha1.PhaseProgressing)
 	paused := under("pay", "standard", v1alpha1.PhaseProgressing)
 	paused.Spec.Paused = true
+	byAnnotation := under("held", "standard", v1alpha1.PhaseProgressing)
+	byAnnotation.Annotations = map[string]string{v1alpha1.AnnotationPaused: "true"}
+	resumed := under("on", "standard", v1alpha1.PhaseProgressing)
+	resumed.Spec.Paused, resumed.Annotations = true, map[string]string{v1alpha1.AnnotationPaused: "false"}
 	back := under("back", "standard", v1alpha1.PhaseRollingBack)
 	elsewhere := under("elsewhere", "other", v1alpha1.PhaseProgressing)
 	renamed := under("renamed", "other", v1alpha1.PhaseProgressing)
@@ -41,19 +45,21 @@ func TestBlocksSaysForWhom(t *testing.T) {
 		me     string
 		want   string
 	}{
-		"Alone":             {nil, 1, "me", ""},
-		"OneMoves":          {[]v1alpha1.TrafficShift{moving}, 1, "me", "at most 1 may move at a time; moving: shop/cart"},
-		"OneOfTwoMoves":     {[]v1alpha1.TrafficShift{moving}, 2, "me", ""},
-		"PausedKeepsItsOwn": {[]v1alpha1.TrafficShift{paused}, 1, "me", "at most 1 may move at a time; moving: shop/pay (paused)"},
-		"OneOnItsWayBack":   {[]v1alpha1.TrafficShift{back}, 1, "me", "at most 1 may move at a time; moving: shop/back"},
-		"OtherPolicy":       {[]v1alpha1.TrafficShift{elsewhere}, 1, "me", ""},
-		"StartedUnderIt":    {[]v1alpha1.TrafficShift{renamed}, 1, "me", "at most 1 may move at a time; moving: shop/renamed"},
-		"FirstInLine":       {[]v1alpha1.TrafficShift{waiting("me", 1), waiting("you", 2)}, 1, "me", ""},
-		"SecondInLine":      {[]v1alpha1.TrafficShift{waiting("me", 2), waiting("you", 1)}, 1, "me", "at most 1 may move at a time; waiting longer: shop/you"},
-		"SameMoment":        {[]v1alpha1.TrafficShift{waiting("a", 1), waiting("b", 1)}, 1, "a", ""},
-		"NewAfterAll":       {[]v1alpha1.TrafficShift{waiting("you", 1)}, 1, "me", "at most 1 may move at a time; waiting longer: shop/you"},
-		"HandedBack":        {[]v1alpha1.TrafficShift{stale}, 1, "me", ""},
-		"Many":              {[]v1alpha1.TrafficShift{moving, paused, back, renamed, waiting("you", 1)}, 4, "me", "at most 4 may move at a time; moving: shop/back, shop/cart, shop/pay (paused) and 1 more; waiting longer: shop/you"},
+		"Alone":                 {nil, 1, "me", ""},
+		"OneMoves":              {[]v1alpha1.TrafficShift{moving}, 1, "me", "at most 1 may move at a time; moving: shop/cart"},
+		"OneOfTwoMoves":         {[]v1alpha1.TrafficShift{moving}, 2, "me", ""},
+		"PausedKeepsItsOwn":     {[]v1alpha1.TrafficShift{paused}, 1, "me", "at most 1 may move at a time; moving: shop/pay (paused)"},
+		"PausedByAnAnnotation":  {[]v1alpha1.TrafficShift{byAnnotation}, 1, "me", "at most 1 may move at a time; moving: shop/held (paused)"},
+		"ResumedByAnAnnotation": {[]v1alpha1.TrafficShift{resumed}, 1, "me", "at most 1 may move at a time; moving: shop/on"},
+		"OneOnItsWayBack":       {[]v1alpha1.TrafficShift{back}, 1, "me", "at most 1 may move at a time; moving: shop/back"},
+		"OtherPolicy":           {[]v1alpha1.TrafficShift{elsewhere}, 1, "me", ""},
+		"StartedUnderIt":        {[]v1alpha1.TrafficShift{renamed}, 1, "me", "at most 1 may move at a time; moving: shop/renamed"},
+		"FirstInLine":           {[]v1alpha1.TrafficShift{waiting("me", 1), waiting("you", 2)}, 1, "me", ""},
+		"SecondInLine":          {[]v1alpha1.TrafficShift{waiting("me", 2), waiting("you", 1)}, 1, "me", "at most 1 may move at a time; waiting longer: shop/you"},
+		"SameMoment":            {[]v1alpha1.TrafficShift{waiting("a", 1), waiting("b", 1)}, 1, "a", ""},
+		"NewAfterAll":           {[]v1alpha1.TrafficShift{waiting("you", 1)}, 1, "me", "at most 1 may move at a time; waiting longer: shop/you"},
+		"HandedBack":            {[]v1alpha1.TrafficShift{stale}, 1, "me", ""},
+		"Many":                  {[]v1alpha1.TrafficShift{moving, paused, back, renamed, waiting("you", 1)}, 4, "me", "at most 4 may move at a time; moving: shop/back, shop/cart, shop/pay (paused) and 1 more; waiting longer: shop/you"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -83,17 +83,6 @@ func resumedBy(ts *v1alpha1.TrafficShift, template *appsv1.Deployment) map[v1alp
 	return by
 }
 
-// paused reports whether the TrafficShift says that the weights stay where they are.
-func paused(ts *v1alpha1.TrafficShift) bool {
-	switch ts.Annotations[v1alpha1.AnnotationPaused] {
-	case "true":
-		return true
-	case "false":
-		return false
-	}
-	return ts.Spec.Paused
-}
-
 // writer is the field manager that wrote a field.
 func writer(o metav1.Object, path ...string) string {
 	return cmp.Or(apply.ManagerOf(o, path...), "unknown")

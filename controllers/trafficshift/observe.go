@@ -66,7 +66,7 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*w
 		return nil, err
 	}
 	w.spec.Default()
-	w.spec.Paused = paused(ts)
+	w.spec.Paused = ts.Paused()
 	w.invalid = validated(&w.spec)
 	mend(&w.spec, mendRoutingAPI(&w.spec, w.invalid))
 	for _, read := range []func(context.Context, *world) error{
