@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,16 +23,9 @@ func ServerTLS(raw *apiextensionsv1.JSON, path *field.Path) (*networking.ServerT
 	if raw == nil {
 		return nil, nil
 	}
-	var written any
-	if err := json.Unmarshal(raw.Raw, &written); err != nil {
-		return nil, field.ErrorList{field.Invalid(path, string(raw.Raw), err.Error())}
-	}
 	tls := &networking.ServerTLSSettings{}
-	if errs := unknownFields(written, tls.ProtoReflect().Descriptor(), path); len(errs) > 0 {
+	if errs := readMessage(raw, tls, path); len(errs) > 0 {
 		return nil, errs
-	}
-	if err := json.Unmarshal(raw.Raw, tls); err != nil {
-		return nil, field.ErrorList{field.Invalid(path, string(raw.Raw), "is not what Istio's ServerTLSSettings takes: "+err.Error())}
 	}
 	if errs := checkTLS(tls, path); len(errs) > 0 {
 		return nil, errs

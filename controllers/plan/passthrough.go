@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"regexp"
@@ -24,16 +23,9 @@ func HTTPFields(raw *apiextensionsv1.JSON, path *field.Path) (*networking.HTTPRo
 	if raw == nil {
 		return nil, nil
 	}
-	var written any
-	if err := json.Unmarshal(raw.Raw, &written); err != nil {
-		return nil, field.ErrorList{field.Invalid(path, string(raw.Raw), err.Error())}
-	}
 	route := &networking.HTTPRoute{}
-	if errs := unknownFields(written, route.ProtoReflect().Descriptor(), path); len(errs) > 0 {
+	if errs := readMessage(raw, route, path); len(errs) > 0 {
 		return nil, errs
-	}
-	if err := json.Unmarshal(raw.Raw, route); err != nil {
-		return nil, field.ErrorList{field.Invalid(path, string(raw.Raw), "is not what Istio's HTTPRoute takes: "+err.Error())}
 	}
 	if errs := checkHTTPFields(route, path); len(errs) > 0 {
 		slices.SortStableFunc(errs, func(a, b *field.Error) int { return strings.Compare(a.Field, b.Field) })

@@ -2,12 +2,10 @@ package trafficshift
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
-	networking "istio.io/api/networking/v1alpha3"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -63,15 +61,13 @@ func (w *world) checkSpec() []shift.Problem {
 		problems = append(problems, problem(v1alpha1.ReasonInvalidSpec, "%v", w.invalid.ToAggregate()))
 	}
 	problems = append(problems, slices.Concat(w.checkHTTP(), w.checkTLS())...)
-	if raw := w.spec.TrafficPolicy; raw != nil && len(raw.Raw) > 0 {
-		w.scope.Policy = &networking.TrafficPolicy{}
-		if err := json.Unmarshal(raw.Raw, w.scope.Policy); err != nil {
-			w.scope.Policy = nil
-			if w.rule != nil && w.ours(w.rule) {
-				w.scope.Policy = w.rule.Spec.GetTrafficPolicy() // the one that was accepted last stays in force
-			}
-			problems = append(problems, problem(v1alpha1.ReasonInvalidSpec, "spec.trafficPolicy is not an Istio trafficPolicy: %v", err))
+	read, errs := plan.TrafficPolicy(w.spec.TrafficPolicy, field.NewPath("spec", "trafficPolicy"))
+	w.scope.Policy = read
+	if len(errs) > 0 {
+		if w.rule != nil && w.ours(w.rule) {
+			w.scope.Policy = w.rule.Spec.GetTrafficPolicy() // the one that was accepted last stays in force
 		}
+		problems = append(problems, problem(v1alpha1.ReasonInvalidSpec, "%v", errs.ToAggregate()))
 	}
 	return problems
 }

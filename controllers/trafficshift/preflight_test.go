@@ -178,6 +178,8 @@ spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: ht
 `, reason: v1alpha1.ReasonNameTaken, remedy: []string{"Gateway NS/micro-api"}},
 		"ServiceNameTaken": {service: edit("  selector: {app: micro-api}\n  ports", "  selector: {app: other}\n  ports"),
 			reason: v1alpha1.ReasonNameTaken, remedy: []string{"Service NS/micro-api"}},
+		"TrafficPolicyHasATypo": {shift: strings.Replace(trafficShift, "spec:", "spec:\n  trafficPolicy: {conectionPool: {http: {http2MaxRequests: 7}}}", 1),
+			reason: v1alpha1.ReasonInvalidSpec, remedy: []string{"spec.trafficPolicy.conectionPool", "connectionPool"}},
 		"TrafficPolicyIsNone": {shift: strings.Replace(trafficShift, "spec:", "spec:\n  trafficPolicy: {loadBalancer: {simple: FASTEST}}", 1),
 			reason: v1alpha1.ReasonInvalidSpec, remedy: []string{"spec.trafficPolicy", "FASTEST"}},
 		"StepsFall": {shift: strings.Replace(trafficShift, "{weight: 5}, {weight: 50}", "{weight: 50}, {weight: 5}", 1),
