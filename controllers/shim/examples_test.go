@@ -184,6 +184,9 @@ func (c *cluster) applyExample(u *unstructured.Unstructured) {
 	if kind := u.GetKind(); kind == "Namespace" || kind == "ShiftPolicy" || u.GroupVersionKind().Group == "networking.istio.io" || u.GroupVersionKind().Group == "keda.sh" {
 		return // the test has its own, a policy is the cluster's, and its API server has no mesh and no KEDA
 	}
+	if u.GroupVersionKind().Group == "gateway.networking.k8s.io" {
+		return // nor the Gateway API
+	}
 	u.SetNamespace(c.ns)
 	if err := c.Apply(c.Context(), client.ApplyConfigurationFromUnstructured(u), client.FieldOwner("kubectl")); err != nil {
 		c.Fatal(err)
