@@ -70,6 +70,37 @@ func TestBlueGreenSwitchesOnce(t *testing.T) {
 	checked.end(t, []string{"Stable", "Progressing Stepping", "Progressing Baking 100%"})
 }
 
+// README: "The old version stays at full strength for `bake`, and going back is one write", "and a bad version goes back to 0 within seconds". Nobody
+// looks at the preview, so that what is wrong with green shows after the switch.
+func TestABadGreenIsConvictedAfterTheSwitch(t *testing.T) {
+	t.Parallel()
+	s := stage(t)
+	const name, rate = "bad-green", 60
+	service(t, s, name, "strategy=blue-green", "steps=", "hold=2s", "bake=1m")
+	users := through(t, s, name+".example.com", rate)
+	release(t, s, name, "v2", "ERROR_RATE=0.5")
+	await(t, s, name, "to have switched", func(ts *v1alpha1.TrafficShift) bool { return ts.Status.State.Weight == v1alpha1.Whole })
+	before := routesOf(t, s, name)
+	ts := await(t, s, name, "to refuse v2", scene.Rejected("v2"))
+	if got := ts.Status.History[0]; got.Weight != "100%" || !slices.Contains([]string{v1alpha1.ReasonErrorRate, v1alpha1.ReasonErrorRateVsStable}, got.Reason) {
+		t.Errorf("v2 ended as %s at %s: %s; want it convicted by its errors, of all users", got.Reason, got.Weight, got.Message)
+	}
+	eventually(t, "users to be on v1 again", last(users, "v1"))
+	if got := pods(t, s, name+"-v1"); got != 2 {
+		t.Errorf("v1 has %d ready pods; want 2, all the time", got)
+	}
+	r := users.Report()
+	if failed := r.Answers["v2"][500]; failed == 0 || failed > 15*rate/2 {
+		t.Errorf("users met %d failures of v2; want what it fails in some seconds, at most 15", failed)
+	}
+	for _, f := range r.Failures {
+		if f.Version != "v2" {
+			t.Errorf("a client saw a failure that v2 did not produce: %+v", f)
+		}
+	}
+	t.Logf("v2 failed %d requests; the routes went from generation %d to %d", r.Answers["v2"][500], before.Generation, routesOf(t, s, name).Generation)
+}
+
 // last is a check: what a source is answered by now, and by nothing else.
 func last(source *load.Source, version string) func(context.Context) error {
 	return func(ctx context.Context) error {
