@@ -59,6 +59,9 @@ apiVersion: networking.istio.io/v1
 kind: KIND
 metadata: {name: theirs, namespace: NS}
 spec: `
+	const elsewhere = "\napiVersion: v1\nkind: Namespace\nmetadata: {name: NS-else}\n---"
+	const tlsServer = "{selector: {istio: ingressgateway}, servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: [NS.example.com], tls: {mode: SIMPLE, credentialName: theirs}}]}"
+	routeElsewhere := strings.Replace(meshRoute, "namespace: NS", "namespace: NS-else", 1)
 	tests := map[string]struct {
 		edit   []string // pairs, in the manifest above
 		also   string
@@ -78,6 +81,10 @@ spec: `
 		"NoGateway":       {edit: []string{"sluice.dev/hold: 1s", "sluice.dev/hold: 1s, sluice.dev/hosts: NS.example.com, sluice.dev/gateway: gone"}, reason: v1alpha1.ReasonGatewayNotFound, says: `"NS/gone"`},
 		"GatewayOfNobody": {edit: []string{"sluice.dev/hold: 1s", "sluice.dev/hold: 1s, sluice.dev/hosts: NS.example.com, sluice.dev/gateway: theirs"}, also: strings.Replace(meshRoute, "KIND", "Gateway", 1) + "{selector: {istio: gone}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [NS.example.com]}]}", reason: v1alpha1.ReasonGatewaySelectsNothing, says: "istio=gone"},
 		"GatewayOfOthers": {edit: []string{"sluice.dev/hold: 1s", "sluice.dev/hold: 1s, sluice.dev/hosts: NS.example.com, sluice.dev/gateway: theirs"}, also: strings.Replace(meshRoute, "KIND", "Gateway", 1) + "{selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [other/NS.example.com]}]}", reason: v1alpha1.ReasonGatewayWithoutHost, says: "NS.example.com"},
+		"RouteElsewhere":  {also: elsewhere + strings.Replace(routeElsewhere, "KIND", "VirtualService", 1) + "{hosts: [api.NS.svc.cluster.local], http: [{route: [{destination: {host: api.NS.svc.cluster.local}}]}]}", reason: v1alpha1.ReasonHostClaimed, says: "VirtualService NS-else/theirs"},
+		"RuleElsewhere":   {also: elsewhere + strings.Replace(routeElsewhere, "KIND", "DestinationRule", 1) + "{host: api.NS.svc.cluster.local, subsets: [{name: v1, labels: {version: v1}}]}", reason: v1alpha1.ReasonHostClaimed, says: "DestinationRule NS-else/theirs"},
+		"TLSHostTaken":    {edit: []string{"sluice.dev/hold: 1s", "sluice.dev/hold: 1s, sluice.dev/hosts: NS.example.com, sluice.dev/tls-secret: ours"}, also: strings.Replace(meshRoute, "KIND", "Gateway", 1) + tlsServer, reason: v1alpha1.ReasonDuplicateTLSHost, says: "Gateway NS/theirs"},
+		"TLSElsewhere":    {edit: []string{"sluice.dev/hold: 1s", "sluice.dev/hold: 1s, sluice.dev/hosts: NS.example.com, sluice.dev/tls-secret: ours"}, also: elsewhere + strings.Replace(routeElsewhere, "KIND", "Gateway", 1) + tlsServer, reason: v1alpha1.ReasonDuplicateTLSHost, says: "Gateway NS-else/theirs"},
 		"VolumeOfOneNode": {edit: []string{"      containers:", "      volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]\n      containers:"}, also: "\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data, namespace: NS}\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}", reason: v1alpha1.ReasonVolumeNotShareable, says: "ReadWriteMany"},
 	}
 	for title, tc := range tests {
@@ -85,11 +92,7 @@ spec: `
 			s := stage(t)
 			t.Parallel()
 			ns := "unready-" + strings.ToLower(title)
-			t.Cleanup(func() {
-				if err := s.Client.Delete(context.Background(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}); err != nil && s.Err() == nil {
-					t.Errorf("removing %s: %v", ns, err)
-				}
-			})
+			empty(t, s, ns, ns+"-else")
 			named := strings.NewReplacer("NS", ns)
 			docs := strings.Split(strings.NewReplacer(tc.edit...).Replace(unready), "\n---\n")
 			if tc.also != "" {
@@ -104,6 +107,50 @@ spec: `
 			if err := s.Client.Get(t.Context(), types.NamespacedName{Namespace: ns, Name: "api-v1"}, deployment("api-v1")); client.IgnoreNotFound(err) != nil || err == nil {
 				t.Errorf("reading api-v1: %v; want none to be started", err)
 			}
+		})
+	}
+}
+
+// empty removes namespaces with the test, those that there are.
+func empty(t *testing.T, s *scene.Scene, namespaces ...string) {
+	t.Cleanup(func() {
+		for _, ns := range namespaces {
+			err := s.Client.Delete(context.Background(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}) // the test's own context has ended
+			if client.IgnoreNotFound(err) != nil && s.Err() == nil {
+				t.Errorf("removing %s: %v", ns, err)
+			}
+		}
+	})
+}
+
+// docs/preflight.md: "`Accepted` is True, with advice" for what nodes more than there are may be needed for. The service is taken over all the same.
+func TestWhatNodesMayLackIsAdvised(t *testing.T) {
+	const affinity = "      affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: api}}}]}}\n"
+	tests := map[string]struct{ from, to, says string }{
+		"AntiAffinity": {"      containers:", affinity + "      containers:", "keeps pods of two versions apart by kubernetes.io/hostname: 1 more of these must be free"},
+		"HostPorts":    {"containerPort: 8080}", "containerPort: 8080, hostPort: 8080}", "takes hostPort 8080, so that no node runs pods of two versions: 1 more nodes must be free"},
+	}
+	for title, tc := range tests {
+		t.Run(title, func(t *testing.T) {
+			s := stage(t)
+			t.Parallel()
+			ns := "advised-" + strings.ToLower(title)
+			empty(t, s, ns)
+			text := strings.NewReplacer("NS", ns, tc.from, tc.to).Replace(unready)
+			if err := s.ApplyYAML(t.Context(), []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the advice, and the adoption", func(ctx context.Context) error {
+				ts := &v1alpha1.TrafficShift{}
+				if err := s.Client.Get(ctx, types.NamespacedName{Namespace: ns, Name: "api"}, ts); err != nil {
+					return err
+				}
+				c := condition(ts, v1alpha1.ConditionAccepted)
+				if c == nil || c.Status != metav1.ConditionTrue || c.Reason != v1alpha1.ReasonAcceptedWithAdvice || !strings.Contains(c.Message, tc.says) || !scene.Stable("v1")(ts) {
+					return fmt.Errorf("%s: %s; condition %+v; want True %s that says %q", ts.Status.Phase, ts.Status.Message, c, v1alpha1.ReasonAcceptedWithAdvice, tc.says)
+				}
+				return nil
+			})
 		})
 	}
 }
@@ -126,11 +173,7 @@ func TestPodsThatMayNotBeMadeAreExplained(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
 	const ns = "unready-pods"
-	t.Cleanup(func() {
-		if err := s.Client.Delete(context.Background(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}); err != nil && s.Err() == nil {
-			t.Errorf("removing %s: %v", ns, err)
-		}
-	})
+	empty(t, s, ns)
 	text := strings.ReplaceAll(unready, "NS", ns)
 	if err := s.ApplyYAML(t.Context(), []byte(text)); err != nil {
 		t.Fatal(err)
