@@ -22,6 +22,7 @@ import (
 func TestMyWeb(t *testing.T) {
 	s := stage(t)
 	const name = "my-web"
+	checked := watchOver(t, s, name)
 	if err := s.Apply(t.Context(), "examples/my-web"); err != nil {
 		t.Fatal(err)
 	}
@@ -67,6 +68,8 @@ func TestMyWeb(t *testing.T) {
 		t.Errorf("pods of v2/v3 %v; want v2 back at 4 at once, and v3 away in the end", seen)
 	}
 	lossless(t, inside, outside)
+	checked.await(t, "Failed")
+	checked.end(t, []string{"Stable", "Progressing Stepping 25%", "Progressing Stepping 50%", "Progressing Stepping 75%", "Progressing Baking 100%", "Failed"})
 }
 
 // sizes records the sizes of two versions' Deployments, as "3/1", from when both exist until the test ends.
