@@ -201,10 +201,11 @@ func handBack(t *testing.T, s *scene.Scene, name string) {
 
 // checker puts all objects of a service to Istio's analyzers, whenever any of them or the shift's position changed.
 type checker struct {
-	scene *scene.Scene
-	name  string
-	stop  context.CancelFunc
-	done  chan struct{}
+	scene  *scene.Scene
+	name   string
+	beside []unstructured.Unstructured
+	stop   context.CancelFunc
+	done   chan struct{}
 
 	// known are the codes of findings that are none: each test that has some says why.
 	known   []string
@@ -218,8 +219,17 @@ type checker struct {
 
 // watchOver begins to check; end ends it.
 func watchOver(t *testing.T, s *scene.Scene, name string, known ...string) *checker {
+	return watched(t, &checker{scene: s, name: name, known: known})
+}
+
+// watchBeside is watchOver where the service's objects name others that were there before.
+func watchBeside(t *testing.T, s *scene.Scene, name string, beside ...unstructured.Unstructured) *checker {
+	return watched(t, &checker{scene: s, name: name, beside: beside})
+}
+
+func watched(t *testing.T, c *checker) *checker {
 	ctx, stop := context.WithCancel(t.Context())
-	c := &checker{scene: s, name: name, known: known, stop: stop, done: make(chan struct{}), checked: map[string]bool{}}
+	c.stop, c.done, c.checked = stop, make(chan struct{}), map[string]bool{}
 	t.Cleanup(stop)
 	go func() {
 		defer close(c.done)
@@ -295,7 +305,7 @@ func (c *checker) look(ctx context.Context) error {
 	}
 	c.checked[now.key] = true
 	c.at(now.position)
-	text, err := stream(now.objects)
+	text, err := stream(slices.Concat(now.objects, c.beside))
 	if err != nil {
 		return err
 	}
