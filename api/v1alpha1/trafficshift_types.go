@@ -360,6 +360,10 @@ type TrafficShiftStatus struct {
 	// observedGeneration is the generation of the spec that the rest of the status speaks of.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// observedTemplateGeneration is the Deployment's metadata.generation that the rest of the status speaks of: Ready of an earlier one says
+	// nothing of the release that has just been asked for.
+	// +optional
+	ObservedTemplateGeneration int64 `json:"observedTemplateGeneration,omitempty"`
 	// phase is where the shift stands in its life.
 	// +optional
 	Phase Phase `json:"phase,omitempty"`

@@ -35,13 +35,18 @@ func Decide(spec v1alpha1.TrafficShiftSpec, state v1alpha1.State, obs Observatio
 	}
 	p.noteSessions()
 	d := Decision{
-		Next: p.next, Desired: p.desired(), Reason: p.reason, Message: p.message,
+		Next: p.next, Desired: p.desired(), Current: current(p.next, obs.Template), Reason: p.reason, Message: p.message,
 		Verdicts: p.verdicts, Ended: p.ended, Arrived: p.arrived, Actions: p.actions, RequeueAfter: p.requeueAfter(),
 	}
 	if err := checkState(d.Next); err != nil {
 		return Decision{}, err
 	}
 	return d, checkDesired(d, obs)
+}
+
+// current reports whether nothing is left to do of what the template asks for.
+func current(s v1alpha1.State, t Template) bool {
+	return s.Phase == v1alpha1.PhaseStable && s.Undo == nil && (!t.Exists || t.Version == s.Stable)
 }
 
 // pass is one run of Decide: the inputs, and the decision as it forms.

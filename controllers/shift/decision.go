@@ -17,6 +17,8 @@ type Decision struct {
 	Next v1alpha1.State
 	// Desired is the world that Next asks for.
 	Desired Desired
+	// Current is whether one version has all the traffic, and is the one that the template asks for.
+	Current bool
 	// Reason and Message say why the shift is where it is; the message carries the numbers.
 	Reason, Message string
 	// Verdicts are what the gates say of the evidence so far.

@@ -25,7 +25,7 @@ func (p *pass) suspend() Decision {
 		what = fmt.Sprintf("%s stays at %s and is not taken back either, whatever it does and whoever aborts it", c, p.next.Weight)
 	}
 	return Decision{
-		Next: p.next, Reason: v1alpha1.ReasonSuspended, Actions: p.actions,
+		Next: p.next, Current: current(p.next, p.obs.Template), Reason: v1alpha1.ReasonSuspended, Actions: p.actions,
 		Message: fmt.Sprintf("suspended by its owner: nothing is written, and %s; it goes on from here when spec.suspend is unset", what),
 	}
 }

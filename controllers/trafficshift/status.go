@@ -46,6 +46,9 @@ func statusOf(ts *v1alpha1.TrafficShift, w *world, d shift.Decision) v1alpha1.Tr
 		State: next, Conditions: slices.Clone(ts.Status.Conditions), RefusedWrite: w.stillRefused(ts),
 		History: ts.Status.History, Actions: remembered(ts.Status.Actions, d.Actions),
 	}
+	if w.scope.Template != nil {
+		status.ObservedTemplateGeneration = w.scope.Template.Generation
+	}
 	if next.Candidate != "" {
 		status.Step, status.Weight = shift.StepText(w.spec, next), next.Weight.String()
 		status.ObservedWeight = observedWeight(next)
@@ -231,7 +234,7 @@ func contestedBy(w *world) string {
 // summarize is the only place that writes Ready, and kstatus' Reconciling and Stalled.
 func summarize(status *v1alpha1.TrafficShiftStatus, generation int64, w *world, d shift.Decision) {
 	blocked, refused := len(w.observation.Problems) > 0, status.RefusedWrite != nil
-	waits := d.Next.WaitingSince != nil // what is asked for is not there yet
+	waits := d.Next.WaitingSince != nil || d.Next.Phase == v1alpha1.PhaseStable && !d.Current // what is asked for is not there yet
 	stalled := blocked || d.Next.Phase == v1alpha1.PhaseFailed && !waits
 	ready := d.Next.Phase == v1alpha1.PhaseStable && !blocked && !refused && !waits && d.Reason != v1alpha1.ReasonStableUnavailable
 	value, reason, message := metav1.ConditionFalse, d.Reason, lasting(d)
