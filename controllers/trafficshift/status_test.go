@@ -35,7 +35,7 @@ func TestStatusGolden(t *testing.T) {
 	}{
 		"stable": {
 			shift.Observation{Versions: versions[:1], Evidence: shift.Evidence{Missing: "no candidate is being judged"}},
-			shift.Decision{Reason: v1alpha1.ReasonStable, Message: "v1 has all the traffic", Next: v1alpha1.State{Phase: v1alpha1.PhaseStable, Stable: "v1", LastVersion: 1}},
+			shift.Decision{Current: true, Reason: v1alpha1.ReasonStable, Message: "v1 has all the traffic", Next: v1alpha1.State{Phase: v1alpha1.PhaseStable, Stable: "v1", LastVersion: 1}},
 		},
 		"blocked": {
 			shift.Observation{Problems: []shift.Problem{{Reason: v1alpha1.ReasonHostClaimed, Message: "claimed; remove it"}, {Reason: v1alpha1.ReasonNameTaken, Message: "taken; rename it"}}},
@@ -81,7 +81,7 @@ func TestStatusGolden(t *testing.T) {
 		},
 		"contested": {
 			shift.Observation{Versions: versions[:1]},
-			shift.Decision{Reason: v1alpha1.ReasonReplicasContested, Message: "something keeps scaling the Deployment up", Next: v1alpha1.State{
+			shift.Decision{Current: true, Reason: v1alpha1.ReasonReplicasContested, Message: "something keeps scaling the Deployment up", Next: v1alpha1.State{
 				Phase: v1alpha1.PhaseStable, Stable: "v1", Contested: 4,
 			}},
 		},
