@@ -199,7 +199,7 @@ func TestWaitSaysWhy(t *testing.T) {
 // TestNode: what istiod would not understand is refused at once.
 func TestNode(t *testing.T) {
 	for name, node := range map[string]xds.Node{
-		"type":    {Type: "waypoint", IP: "10.244.0.1", Name: "a", Namespace: "b"},
+		"type":    {Type: "ztunnel", IP: "10.244.0.1", Name: "a", Namespace: "b"},
 		"address": {Type: xds.Sidecar, IP: "here", Name: "a", Namespace: "b"},
 		"name":    {Type: xds.Sidecar, IP: "10.244.0.1", Namespace: "b"},
 	} {
