@@ -319,7 +319,7 @@ func TestTwoWorkersDoNotShareATurn(t *testing.T) {
 		c.release(name, name+":2")
 	}
 	quiet := &Reconciler{ // the cluster's own recorder and evidence are for one goroutine
-		Client: c.Client, Live: c.Live, Recorder: deaf{}, Exporter: c.Exporter, Evidence: blind{}, Webhooks: mute{}, Config: c.Config, Now: c.Now, GatewayAPI: c.GatewayAPI,
+		Client: c.Client, Live: c.Live, Recorder: deaf{}, Exporter: c.Exporter, Evidence: blind{}, Webhooks: mute{}, Config: c.Config, Now: c.Now, GatewayAPI: c.GatewayAPI, KEDA: c.KEDA,
 	}
 	var workers sync.WaitGroup
 	for _, name := range names {
