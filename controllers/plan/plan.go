@@ -157,9 +157,9 @@ func For(s Scope, d shift.Desired) (Plan, error) {
 		{"pause", s.pause(d)},
 		{"template", s.template(d)},
 		{"history", s.prune(d)},
-		{"previews", mesh.previews(d)},
 		{"release", s.release(d)},
 		{"autoscaler", slices.Concat(s.autoscaler(d), s.scaledObject(d))},
+		{"previews", mesh.previews(d)},
 	}
 	plan := make(Plan, 0, len(groups))
 	for _, g := range groups {

@@ -40,8 +40,14 @@ func (p *pass) recordFirst() {
 	}
 }
 
-// lost reports whether the status was lost: the Deployment is held already, and no state says by whom it is served.
-func (p *pass) lost() bool { return p.next.Stable == "" && p.obs.Template.Held }
+// lost reports whether the status was lost: the Deployment is held already, or routes lead to versions, and no state says by whom it is served.
+func (p *pass) lost() bool { return p.next.Stable == "" && p.served() }
+
+// served reports whether versions have the traffic, as far as the world tells. The mark alone is not asked: whoever replaces the
+// Deployment's annotations takes it away.
+func (p *pass) served() bool {
+	return p.obs.Template.Held || slices.ContainsFunc(p.obs.Tables, func(t Table) bool { return len(t.Routes) > 0 })
+}
 
 // recoverStable finds its place again where the status was lost. Of the versions that the routes name, users are on one that was the
 // stable version once; of several, on the one with the most weight, then the newest. One that was never stable is taken only where
@@ -89,7 +95,7 @@ func (p *pass) takeBackOthers() {
 // version starts over from it.
 func (p *pass) startFirst() {
 	stable := p.obs.version(p.next.Stable)
-	if stable.Recorded && p.obs.Template.Version != stable.Name && !p.obs.Template.Held {
+	if stable.Recorded && p.obs.Template.Version != stable.Name && !p.served() {
 		p.retire(stable.Name, true)
 		p.next.Stable = ""
 		p.enter(v1alpha1.PhaseAdopting, v1alpha1.StageRecording)

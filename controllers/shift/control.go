@@ -408,7 +408,7 @@ func (p *pass) followUndo() {
 	case p.obs.Template.Version == u.Version:
 		p.next.Undo = nil
 		if u.Version == p.next.Stable {
-			p.next.RejectedGeneration = p.obs.Template.Generation + 1 // only what is written after it forgets a refusal
+			p.next.RejectedGeneration = byUndo // until another template was seen, nobody has gone back but this undo
 		}
 	case !p.obs.Template.Exists || p.obs.Template.Generation != u.Generation || !p.obs.version(u.Version).Recorded:
 		p.next.Undo = nil

@@ -221,6 +221,8 @@ func TestUndoDoesNotForgetTheRefusal(t *testing.T) {
 	w.asks(v1alpha1.ActionUndo, "v1")
 	w.run(10, w.at(v1alpha1.PhaseStable))
 	w.wait(10)
+	w.generation++ // somebody scales the Deployment, or pauses it
+	w.wait(2)
 	if w.template != 1 || w.state.Rejected != "v2" {
 		t.Fatalf("after the undo: template %d, rejected %q; want that of v1, and v2", w.template, w.state.Rejected)
 	}
@@ -369,6 +371,28 @@ func TestHandingBackWithoutTheMarkBringsTheTemplateUpFirst(t *testing.T) {
 		if template == 2 && (w.templateRun.replicas > 0 || len(w.tables) == 0) {
 			t.Errorf("an unproven template runs %d pods", w.templateRun.replicas)
 		}
+	}
+}
+
+// Status and mark are lost at once, and the template is one that was refused: users stay where they are, whether or not the service is handed back.
+func TestStatusAndMarkAreLost(t *testing.T) {
+	for name, detach := range map[string]bool{"Kept": false, "HandedBack": true} {
+		t.Run(name, func(t *testing.T) {
+			w := adopted(t)
+			w.errorRate[2] = 1
+			w.release(2)
+			w.run(200, w.at(v1alpha1.PhaseFailed))
+			w.state, w.held, w.intents.Detach = v1alpha1.State{}, false, detach
+			w.after = func() {
+				if got := w.weight("v1"); got < v1alpha1.Whole-50 { // that it was refused is lost as well: it may be tried again, gated
+					t.Fatalf("v1 has %s; want all but a first step\n%s", got, w.transcript.String())
+				}
+			}
+			w.wait(20)
+			if w.state.Stable != "v1" || detach && w.last.Reason != v1alpha1.ReasonTemplateNotStable {
+				t.Errorf("stable is %q: %s", w.state.Stable, w.last)
+			}
+		})
 	}
 }
 

@@ -19,6 +19,9 @@ func (p *pass) rest() {
 		p.next.Phase = v1alpha1.PhaseStable
 		p.sayStable()
 	case p.isRejected(target):
+		if p.next.RejectedGeneration == byUndo { // written again after an undo: whoever goes back from here does it himself
+			p.next.RejectedGeneration = p.obs.Template.Generation
+		}
 		p.next.Phase = v1alpha1.PhaseFailed
 		p.sayRejected()
 	case p.next.Undo != nil:
@@ -55,6 +58,9 @@ func (p *pass) target() string {
 func (p *pass) isRejected(target string) bool {
 	return target == p.next.Rejected
 }
+
+// byUndo stands for a generation that no write has: the stable version's template is there because an undo put it there.
+const byUndo int64 = 1<<63 - 1
 
 // forgive forgets a refusal once somebody has gone back to the stable version's template: the same one written again is asked for anew. A
 // template that an undo is still to set back, or that has come from one, is nobody's wish: what manages the Deployment would have the

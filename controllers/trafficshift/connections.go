@@ -67,7 +67,9 @@ func (w *world) checkConnections() []shift.Problem {
 		return nil
 	}
 	var problems []shift.Problem
-	for _, field := range needHTTP(&w.spec) {
+	asked := w.spec
+	asked.MaxLatency = w.shift.Spec.MaxLatency // a policy's is for those that have requests
+	for _, field := range needHTTP(&asked) {
 		problems = append(problems, problem(v1alpha1.ReasonHTTPRequired,
 			"%s needs HTTP, and no port of Service %s/%s is: Istio splits its connections by weight and sees nothing that is said in them; leave it out, or name a port http, http2 or grpc",
 			field, w.shift.Namespace, w.scope.Service.Name))

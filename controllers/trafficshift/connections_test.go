@@ -130,3 +130,12 @@ func TestPortsThatRoutesLack(t *testing.T) {
 		}
 	}
 }
+
+// A policy speaks for many services: its limit on latency is for those that have requests, and a service of TCP goes without.
+func TestConnectionsUnderAPolicyWithALatency(t *testing.T) {
+	c := newCluster(t)
+	c.apply(tcpService)
+	c.apply(tcpShift("policy: " + c.policy(`{namespaces: {}, defaults: {maxLatency: {percentile: "99", below: 500ms}}}`)))
+	c.kubelet()
+	c.run("adoption", 60, resting)
+}

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -91,7 +92,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&v1alpha1.TrafficShift{}, handler.EnqueueRequestsFromMapFunc(r.waitingBehind), builder.WithPredicates(queueMoves())).
 		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, handler.EnqueueRequestsFromMapFunc(byTarget), builder.WithPredicates(targetsChanged())).
 		WatchesRawSource(source.Channel(r.news(), handler.EnqueueRequestsFromMapFunc(byName))).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 4})
+		WithOptions(controller.Options{MaxConcurrentReconciles: 4, RateLimiter: retries()})
 	c, err := b.Build(r)
 	if err != nil {
 		return err
@@ -106,6 +107,14 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	}
 	return nil
 }
+
+// retries is how soon a pass that failed is tried again: what is being taken back must not wait for minutes after the API server has
+// recovered, as it does with controller-runtime's own limit of a thousand seconds.
+func retries() workqueue.TypedRateLimiter[reconcile.Request] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry)
+}
+
+const firstRetry, lastRetry = 100 * time.Millisecond, 10 * time.Second
 
 // CacheByObject bounds what the manager keeps in memory: of pods and records only those of versions.
 func CacheByObject() map[client.Object]cache.ByObject {

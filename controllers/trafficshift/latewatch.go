@@ -35,10 +35,10 @@ func (w *lateWatch) present() (bool, error) {
 	if w.watching || w.now().Sub(w.asked) < askAgain {
 		return w.watching, nil
 	}
-	w.asked = w.now()
 	for _, kind := range w.kinds {
 		_, err := w.mapper.RESTMapping(kind.GroupKind(), kind.Version)
 		if meta.IsNoMatchError(err) {
+			w.asked = w.now()
 			return false, nil
 		}
 		if err != nil {

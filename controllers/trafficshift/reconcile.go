@@ -101,6 +101,10 @@ func (r *Reconciler) fillReplicas(ctx context.Context, ts *v1alpha1.TrafficShift
 	ts.Spec.Replicas = &n
 	patch := client.MergeFromWithOptions(was, client.MergeFromWithOptimisticLock{})
 	if err := r.Client.Patch(ctx, ts, patch, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
+		if ts.Spec.Replicas = nil; ts.Status.State.Candidate != "" && !apierrors.IsConflict(err) {
+			ctrl.LoggerFrom(ctx).Error(err, "setting spec.replicas; the release goes on with its strength, because it must be able to go back")
+			return false, nil
+		}
 		return true, attempted(onShift("set spec.replicas of", ts), fmt.Errorf("TrafficShift %s/%s: setting spec.replicas: %w", ts.Namespace, ts.Name, err))
 	}
 	return true, nil
