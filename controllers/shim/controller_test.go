@@ -582,3 +582,27 @@ func TestReplicasOfAScaler(t *testing.T) {
 	c.want("2m0s", func() string { return c.shift().Spec.Hold.Duration.String() })
 	c.stays(`9, seen "5"`, c.replicas)
 }
+
+// What was switched on by an annotation is switched off by it.
+func TestAnAnnotationSwitchesOff(t *testing.T) {
+	for key, is := range map[string]func(*sluice.TrafficShiftSpec) bool{
+		"paused":          func(s *sluice.TrafficShiftSpec) bool { return s.Paused },
+		"suspend":         func(s *sluice.TrafficShiftSpec) bool { return s.Suspend },
+		"skip-analysis":   func(s *sluice.TrafficShiftSpec) bool { return s.SkipAnalysis },
+		"config-tracking": func(s *sluice.TrafficShiftSpec) bool { return s.ConfigTracking },
+	} {
+		t.Run(key, func(t *testing.T) {
+			c := start(t)
+			reads := func() string {
+				s := c.shift()
+				return fmt.Sprint(s != nil && is(&s.Spec))
+			}
+			c.create("replicas: 3", "strategy: canary", key+`: "true"`)
+			c.want("true", reads)
+			c.annotate(key + `: "false"`)
+			c.want("false", reads)
+			c.annotate(key + `: "true"`)
+			c.want("true", reads)
+		})
+	}
+}

@@ -3,6 +3,7 @@ package shim
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -64,9 +65,19 @@ func settled(d *appsv1.Deployment, shift *sluice.TrafficShift, fields Fields) bo
 	if err != nil {
 		return false
 	}
-	said := asMap(want)
+	said, there := asMap(want), asMap(&shift.Spec)
 	delete(said, "replicas")
-	return holds(asMap(&shift.Spec), said)
+	for _, path := range named {
+		if !has(said, path) && has(there, path) {
+			return false // said to be false, or 0
+		}
+	}
+	return holds(there, said)
+}
+
+func has(spec map[string]any, path string) bool {
+	_, found, err := unstructured.NestedFieldNoCopy(spec, strings.Split(path, ".")...)
+	return found && err == nil
 }
 
 func (f Fields) spec() (*sluice.TrafficShiftSpec, error) {
