@@ -8,8 +8,11 @@ import (
 )
 
 // counted is what users are counted by.
-func (p *pass) counted() string {
-	if p.obs.Connections {
+func (p *pass) counted() string { return Counted(p.obs.Connections) }
+
+// Counted names what users are counted by: their connections, where nothing else of them is seen.
+func Counted(connections bool) string {
+	if connections {
 		return "connections"
 	}
 	return "requests"

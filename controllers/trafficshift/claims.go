@@ -199,37 +199,30 @@ func (r *Reconciler) claimingRoutes(ctx context.Context, w *world) ([]string, er
 
 // allRoutes are the routes of every namespace, read past the cache.
 func (r *Reconciler) allRoutes(ctx context.Context) ([]liveRoute, error) {
-	var all []liveRoute
 	https, grpcs := &gatewayv1.HTTPRouteList{}, &gatewayv1.GRPCRouteList{}
 	for _, list := range []client.ObjectList{https, grpcs} {
 		if err := r.Live.List(ctx, list); err != nil && !meta.IsNoMatchError(err) && !apierrors.IsNotFound(err) { // never there, or not any more
 			return nil, fmt.Errorf("listing routes of the Gateway API: %w", err)
 		}
 	}
-	for _, route := range https.Items {
-		all = append(all, httpRoute(route))
-	}
-	for _, route := range grpcs.Items {
-		all = append(all, grpcRoute(route))
-	}
-	return all, nil
+	return liveRoutes(https.Items, grpcs.Items), nil
 }
 
 // contestedAt is the host that somebody else's route takes at a Gateway of ours, with a rule for whatever no other takes or to our Service:
 // of two that match as much the older route wins (Gateway API, HTTPRouteRule). Those with conditions of their own stand beside ours.
 func (w *world) contestedAt(route liveRoute) string {
+	ours := plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways)
+	meets := w.gatewayAPIRoutes() && slices.ContainsFunc(route.parents, func(p gatewayv1.ParentReference) bool {
+		return !isService(p) && slices.Contains(ours, parentNamespace(p, route)+"/"+string(p.Name))
+	})
 	past := slices.ContainsFunc(route.backends, func(b gatewayv1.BackendRef) bool {
 		return string(b.Name) == w.scope.Service.Name && route.GetNamespace() == w.shift.Namespace
 	})
-	if !w.gatewayAPIRoutes() || !route.catchesAll && !past {
+	if !meets || !route.catchesAll && !past {
 		return ""
 	}
-	ours := plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways)
-	meets := slices.ContainsFunc(route.parents, func(p gatewayv1.ParentReference) bool {
-		return !isService(p) && slices.Contains(ours, parentNamespace(p, route)+"/"+string(p.Name))
-	})
 	for _, host := range route.hosts {
-		if meets && slices.ContainsFunc(w.spec.Hosts, func(h string) bool { return strings.EqualFold(h, string(host)) }) {
+		if slices.ContainsFunc(w.spec.Hosts, func(h string) bool { return strings.EqualFold(h, string(host)) }) {
 			return string(host)
 		}
 	}

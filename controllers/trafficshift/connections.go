@@ -20,12 +20,7 @@ func (w *world) connectionsOnly() bool {
 }
 
 // counted is what users are counted by.
-func (w *world) counted() string {
-	if w.connectionsOnly() {
-		return "connections"
-	}
-	return "requests"
-}
+func (w *world) counted() string { return shift.Counted(w.connectionsOnly()) }
 
 // lacksPorts reports whether a Service has not the ports any more that its routes are for: none at all, or none for requests where that is
 // what they carry. A candidate can be taken back all the same, by the ports that the routes tell.
@@ -102,20 +97,12 @@ func needHTTP(spec *v1alpha1.TrafficShiftSpec) []string {
 func connectionsIn(vs *networkingv1.VirtualService) [][]shift.Route {
 	var all [][]shift.Route
 	for _, route := range vs.Spec.GetTcp() {
-		all = append(all, connectedTo(route.GetRoute()))
+		all = append(all, destinationsOf(route.GetRoute()))
 	}
 	for _, route := range vs.Spec.GetTls() {
-		all = append(all, connectedTo(route.GetRoute()))
+		all = append(all, destinationsOf(route.GetRoute()))
 	}
 	return all
-}
-
-func connectedTo(route []*istio.RouteDestination) []shift.Route {
-	read := make([]plan.Weighted, 0, len(route))
-	for _, d := range route {
-		read = append(read, plan.Weighted{Version: d.GetDestination().GetSubset(), Weight: int64(d.GetWeight())})
-	}
-	return plan.RoutesOf(read)
 }
 
 // connectedPorts are the ports that are not HTTP, as far as their routes tell.

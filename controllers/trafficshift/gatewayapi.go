@@ -57,7 +57,6 @@ type liveRoute struct {
 	parents  []gatewayv1.ParentReference
 	hosts    []gatewayv1.Hostname
 	backends []gatewayv1.BackendRef
-	rules    int
 	answers  []gatewayv1.RouteParentStatus
 	// catchesAll is whether a rule takes whatever no other does.
 	catchesAll bool
@@ -65,7 +64,7 @@ type liveRoute struct {
 
 func httpRoute(r gatewayv1.HTTPRoute) liveRoute {
 	r.TypeMeta = metav1.TypeMeta{APIVersion: gatewayv1.GroupVersion.String(), Kind: "HTTPRoute"} // reading through a client leaves it out
-	live := liveRoute{Object: &r, parents: r.Spec.ParentRefs, hosts: r.Spec.Hostnames, rules: len(r.Spec.Rules), answers: r.Status.Parents}
+	live := liveRoute{Object: &r, parents: r.Spec.ParentRefs, hosts: r.Spec.Hostnames, answers: r.Status.Parents}
 	for _, rule := range r.Spec.Rules {
 		live.catchesAll = live.catchesAll || len(rule.Matches) == 0 || slices.ContainsFunc(rule.Matches, anyRequest)
 		for _, b := range rule.BackendRefs {
@@ -83,7 +82,7 @@ func anyRequest(m gatewayv1.HTTPRouteMatch) bool {
 
 func grpcRoute(r gatewayv1.GRPCRoute) liveRoute {
 	r.TypeMeta = metav1.TypeMeta{APIVersion: gatewayv1.GroupVersion.String(), Kind: "GRPCRoute"}
-	live := liveRoute{Object: &r, parents: r.Spec.ParentRefs, hosts: r.Spec.Hostnames, rules: len(r.Spec.Rules), answers: r.Status.Parents}
+	live := liveRoute{Object: &r, parents: r.Spec.ParentRefs, hosts: r.Spec.Hostnames, answers: r.Status.Parents}
 	for _, rule := range r.Spec.Rules {
 		live.catchesAll = live.catchesAll || len(rule.Matches) == 0 ||
 			slices.ContainsFunc(rule.Matches, func(m gatewayv1.GRPCRouteMatch) bool { return m.Method == nil && len(m.Headers) == 0 })
@@ -92,6 +91,17 @@ func grpcRoute(r gatewayv1.GRPCRoute) liveRoute {
 		}
 	}
 	return live
+}
+
+func liveRoutes(https []gatewayv1.HTTPRoute, grpcs []gatewayv1.GRPCRoute) []liveRoute {
+	all := make([]liveRoute, 0, len(https)+len(grpcs))
+	for _, route := range https {
+		all = append(all, httpRoute(route))
+	}
+	for _, route := range grpcs {
+		all = append(all, grpcRoute(route))
+	}
+	return all
 }
 
 func (l liveRoute) kind() string { return l.GetObjectKind().GroupVersionKind().Kind }
@@ -131,12 +141,8 @@ func (r *Reconciler) readRoutes(ctx context.Context, w *world) error {
 	if err := r.Client.List(ctx, &grpcs, client.InNamespace(w.shift.Namespace)); err != nil {
 		return fmt.Errorf("listing GRPCRoutes: %w", err)
 	}
-	add := func(l liveRoute) { w.gatewayAPI.routes[l.kind()+" "+l.GetName()] = l }
-	for _, route := range https.Items {
-		add(httpRoute(route))
-	}
-	for _, route := range grpcs.Items {
-		add(grpcRoute(route))
+	for _, l := range liveRoutes(https.Items, grpcs.Items) {
+		w.gatewayAPI.routes[l.kind()+" "+l.GetName()] = l
 	}
 	return nil
 }
@@ -309,11 +315,7 @@ func (w *world) routedEntry() plan.Entry {
 		e.Hosts = append(e.Hosts, string(host))
 	}
 	for _, p := range l.parents {
-		namespace := w.shift.Namespace
-		if p.Namespace != nil {
-			namespace = string(*p.Namespace)
-		}
-		e.Gateways = append(e.Gateways, namespace+"/"+string(p.Name))
+		e.Gateways = append(e.Gateways, parentNamespace(p, l)+"/"+string(p.Name))
 	}
 	for _, b := range l.backends {
 		if b.Port != nil {
@@ -338,8 +340,8 @@ func (w *world) routeTables() []shift.Table {
 	return tables
 }
 
-// backendsOf reads a route's backends in thousandths: a weight is a share of their sum, and a single backend gets everything. What an
-// owner of ours never writes, such as a second rule, is read as no weight at all.
+// backendsOf reads a route's backends in thousandths: a weight is a share of their sum, and a single backend gets everything. Those of all
+// rules are read as one, and a backend that is no version's never counts as a weight.
 func (w *world) backendsOf(l liveRoute) (routes []shift.Route, bare bool) {
 	sum := int64(0)
 	for _, b := range l.backends {

@@ -38,7 +38,7 @@ func (w *world) tablesRead() []shift.Table {
 func routesOf(vs *networkingv1.VirtualService) (routes []shift.Route, bare bool) {
 	var all [][]shift.Route
 	for _, http := range weightedIn(vs) {
-		all = append(all, destinationsOf(http))
+		all = append(all, destinationsOf(http.GetRoute()))
 	}
 	for i, read := range append(all, connectionsIn(vs)...) {
 		if i == 0 {
@@ -132,10 +132,13 @@ func mirroredIn(vs *networkingv1.VirtualService) shift.Route {
 	return mirrored
 }
 
-// destinationsOf reads one route.
-func destinationsOf(http *istio.HTTPRoute) []shift.Route {
-	read := make([]plan.Weighted, 0, len(http.GetRoute()))
-	for _, d := range http.GetRoute() {
+// destinationsOf reads one route, of requests or of connections.
+func destinationsOf[D interface {
+	GetDestination() *istio.Destination
+	GetWeight() int32
+}](route []D) []shift.Route {
+	read := make([]plan.Weighted, 0, len(route))
+	for _, d := range route {
 		read = append(read, plan.Weighted{Version: d.GetDestination().GetSubset(), Weight: int64(d.GetWeight())})
 	}
 	return plan.RoutesOf(read)
