@@ -21,6 +21,7 @@ const (
 	AnnotationRouting      = Prefix + "routing"
 	AnnotationReplicas     = Prefix + "replicas"
 	AnnotationCapacity     = Prefix + "capacity"
+	AnnotationThreshold    = Prefix + "ready-threshold"
 	AnnotationAutoscaler   = Prefix + "autoscaler"
 	AnnotationTracking     = Prefix + "config-tracking"
 	AnnotationDrain        = Prefix + "drain"

@@ -57,6 +57,7 @@ func (s *TrafficShiftSpec) Default() {
 		s.MinRequests = &n
 	}
 	s.Capacity = cmp.Or(s.Capacity, CapacityFull)
+	s.ReadyThreshold = cmp.Or(s.ReadyThreshold, "100%")
 	s.Autoscaler = cmp.Or(s.Autoscaler, AutoscalerRefuse)
 	if s.Deadline == nil {
 		s.Deadline = &metav1.Duration{Duration: 10 * time.Minute}

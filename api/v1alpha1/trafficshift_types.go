@@ -250,6 +250,14 @@ type TrafficShiftSpec struct {
 	// +optional
 	ConfigTracking bool `json:"configTracking,omitempty"`
 
+	// readyThreshold is the share of the pods that a weight needs which must be available before the weight is given, rounded up: with 80%, 8 of
+	// 10. The others are started all the same. What takes a candidate back, gives pods of the stable version up, or takes the service over or
+	// hands it back, goes by all of them.
+	// +kubebuilder:default="100%"
+	// +kubebuilder:validation:XValidation:rule="double(self.replace('%', '')) > 0.0",message="a readyThreshold must be above 0%, such as 80%"
+	// +optional
+	ReadyThreshold Percent `json:"readyThreshold,omitempty"`
+
 	// deadline is how long a candidate may wait for its pods, in all. Time spent paused or waiting for evidence does not count.
 	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:Type=string

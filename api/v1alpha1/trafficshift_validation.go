@@ -69,6 +69,9 @@ func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 	if !slices.Contains([]Capacity{CapacityFull, CapacityProportional}, s.Capacity) {
 		errs = append(errs, field.NotSupported(path.Child("capacity"), s.Capacity, []Capacity{CapacityFull, CapacityProportional}))
 	}
+	if r, err := s.ReadyThreshold.Ratio(); err != nil || r == 0 {
+		errs = append(errs, field.Invalid(path.Child("readyThreshold"), s.ReadyThreshold, "must be a percentage above 0%, such as 80%"))
+	}
 	if !slices.Contains([]Autoscaler{AutoscalerRefuse, AutoscalerFollow}, s.Autoscaler) {
 		errs = append(errs, field.NotSupported(path.Child("autoscaler"), s.Autoscaler, []Autoscaler{AutoscalerRefuse, AutoscalerFollow}))
 	}

@@ -74,11 +74,11 @@ func (p *pass) pastDeadline() *v1alpha1.Failure {
 	if p.spec.Paused || p.next.Pods.WaitingSince == nil || p.obs.Now.Before(p.deadline()) {
 		return nil
 	}
-	c := p.obs.version(p.next.Candidate)
-	if c.Recorded && c.Available >= p.podsAwaited() {
+	c, want := p.obs.version(p.next.Candidate), p.podsAwaited()
+	if p.present(c, want) {
 		return nil // they came while nobody looked
 	}
-	return failure(v1alpha1.ReasonNotReadyInTime, "%s waited %s for its pods: %d available%s", c.Name, p.spec.Deadline.Duration, c.Available, because(c))
+	return failure(v1alpha1.ReasonNotReadyInTime, "%s waited %s for its pods: %s", c.Name, p.spec.Deadline.Duration, p.available(c, want))
 }
 
 func (p *pass) deadline() time.Time {

@@ -1,6 +1,8 @@
 package shift
 
 import (
+	"fmt"
+	"math"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,6 +36,35 @@ func (p *pass) strength() int32 {
 func (p *pass) capacity(w v1alpha1.Permille) int32 {
 	whole := int64(v1alpha1.Whole)
 	return max(1, int32((int64(p.strength())*int64(w)+whole-1)/whole))
+}
+
+// enough is how many of the pods that a weight needs must be available before it is given: the share that the owner asks for, rounded up,
+// and never none. Nothing but the way up goes by it.
+func (p *pass) enough(want int32) int32 {
+	const fine = 100_000 // a percentage has at most three decimals
+	share, err := p.spec.ReadyThreshold.Ratio()
+	if err != nil {
+		return want // validated with the spec
+	}
+	return max(1, int32((int64(want)*int64(math.Round(share*fine))+fine-1)/fine))
+}
+
+// present reports whether enough of the pods that a weight needs are there, and the rest at least asked for.
+func (p *pass) present(c Version, want int32) bool {
+	return c.Recorded && c.Replicas >= want && c.Available >= p.enough(want)
+}
+
+// available says how many pods there are of those that are waited for: "7 of 10 available, 8 are enough".
+func (p *pass) available(c Version, want int32) string {
+	text := fmt.Sprintf("%d of %d available", c.Available, want)
+	switch enough := p.enough(want); {
+	case enough == want:
+	case enough == 1:
+		text += ", 1 is enough"
+	default:
+		text += fmt.Sprintf(", %d are enough", enough)
+	}
+	return text + because(c)
 }
 
 // proportional reports whether both versions have the pods that their weights need, and the stable one no more.

@@ -2,6 +2,7 @@ package shift_test
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,15 @@ func (w *world) needs(weight v1alpha1.Permille) int32 {
 	return (w.asked*int32(weight) + int32(v1alpha1.Whole) - 1) / int32(v1alpha1.Whole)
 }
 
+// suffices is how many of the pods that are needed must be there before a weight is given.
+func (w *world) suffices(need int32) int32 {
+	share, err := w.spec.ReadyThreshold.Ratio()
+	if err != nil {
+		w.t.Fatalf("%v", err)
+	}
+	return max(1, int32(math.Ceil(float64(need)*share-1e-9)))
+}
+
 // spared reports whether a version that is routed may lose pods: with proportional capacity, down to what its weight needs, when that
 // weight has settled and drained. What is taken away is never ready while what is left is not.
 func (w *world) spared(s shift.Scale, weight v1alpha1.Permille) bool {
@@ -28,7 +38,10 @@ func (w *world) spared(s shift.Scale, weight v1alpha1.Permille) bool {
 	}
 	enough := s.Replicas >= max(1, w.needs(weight))
 	quiet := w.now.Sub(w.weighted) >= timing.Settle+drain
-	spare := w.versions[s.Version].ready >= s.Replicas || s.Version == w.state.Candidate
+	spare := s.Version == w.state.Candidate
+	if c := w.versions[w.state.Candidate]; !spare && c != nil {
+		spare = w.versions[s.Version].ready >= s.Replicas && c.ready >= w.needs(w.state.Weight) // whatever the threshold
+	}
 	return w.spec.Capacity == v1alpha1.CapacityProportional && w.state.Candidate != "" && enough && quiet && spare
 }
 
@@ -311,5 +324,88 @@ func steps(weights ...int) func(*world) {
 		for _, s := range weights {
 			w.spec.Steps = append(w.spec.Steps, weight(s))
 		}
+	}
+}
+
+// A weight is given when the share of its pods that the owner asks for is available, rounded up, and never without one; the rest are started
+// all the same.
+func TestReadyThreshold(t *testing.T) {
+	tests := map[string]struct {
+		threshold v1alpha1.Percent
+		replicas  int32
+		enough    int32 // for 100%
+		says      string
+	}{
+		"All":            {"100%", 10, 10, "9 of 10 available"},
+		"Share":          {"80%", 10, 8, "7 of 10 available, 8 are enough"},
+		"RoundedUp":      {"66.7%", 10, 7, "6 of 10 available, 7 are enough"},
+		"NoMoreThanThat": {"7%", 100, 7, "6 of 100 available, 7 are enough"},
+		"OneAtLeast":     {"1%", 5, 1, ""},
+		"OfOne":          {"50%", 1, 1, ""},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.spec.Replicas, w.spec.ReadyThreshold = &tc.replicas, tc.threshold
+			w.templateRun = deployment{replicas: tc.replicas, ready: tc.replicas, template: 1}
+			steps(50, 100)(w)
+			w.run(200, w.at(v1alpha1.PhaseStable))
+			w.room = tc.replicas + tc.enough - 1
+			w.release(2)
+			if tc.says != "" {
+				w.run(100, func() bool { return strings.Contains(w.last.Message, tc.says) })
+				w.wait(20)
+				if w.state.Weight != 500 || w.last.Reason != v1alpha1.ReasonCandidateCapacity {
+					t.Fatalf("with a pod too few, v2 is at %s: %s", w.state.Weight, w.last)
+				}
+			}
+			w.room++
+			w.run(100, w.atWeight(v1alpha1.Whole))
+			if v2 := w.versions["v2"]; v2.ready != tc.enough || v2.replicas != tc.replicas {
+				t.Errorf("v2 has all the traffic with %d of %d pods; want %d of %d\n%s", v2.ready, v2.replicas, tc.enough, tc.replicas, w.transcript.String())
+			}
+		})
+	}
+}
+
+// The share that is enough for a weight is not enough to take pods from the stable version.
+func TestReadyThresholdSparesTheStableVersion(t *testing.T) {
+	w := lockStep(t)
+	w.spec.ReadyThreshold = "50%"
+	w.release(2)
+	w.run(300, func() bool { return w.state.Weight == 250 && w.versions["v1"].replicas == 3 })
+	w.room = 4 // none for v2's second pod
+	w.run(60, w.atWeight(500))
+	w.wait(9)
+	if v1, v2 := w.versions["v1"], w.versions["v2"]; v2.ready != 1 || v2.replicas != 2 || v1.replicas != 3 {
+		t.Errorf("at 50%%, v1 has %d pods, and v2 %d of %d ready; want v1 to keep its 3 until v2 has 2", v1.replicas, v2.ready, v2.replicas)
+	}
+	w.room = 6
+	w.run(60, func() bool { return w.versions["v1"].replicas == 2 })
+}
+
+// What takes the service over is no weight: it waits for every pod.
+func TestReadyThresholdDoesNotCountAtAdoption(t *testing.T) {
+	w := newWorld(t)
+	w.spec.ReadyThreshold, w.room = "10%", 2
+	w.wait(30)
+	if w.state.Stage != v1alpha1.StageStarting || w.held {
+		t.Errorf("with 2 of 3 pods, the service is at %s; want it to wait", w.last)
+	}
+	w.room = 3
+	w.run(60, w.at(v1alpha1.PhaseStable))
+}
+
+// Pods that are not enough in time are told with how many would have been.
+func TestReadyThresholdAndTheDeadline(t *testing.T) {
+	w := adopted(t)
+	ten := int32(10)
+	w.spec.Replicas, w.spec.ReadyThreshold, w.spec.Deadline = &ten, "80%", &metav1.Duration{Duration: 30 * time.Second}
+	w.run(60, func() bool { return w.versions["v1"].ready == 10 })
+	w.room = 17
+	w.release(2)
+	w.run(200, w.at(v1alpha1.PhaseFailed))
+	if got := w.ended[0]; got.Reason != v1alpha1.ReasonNotReadyInTime || !strings.Contains(got.Message, "7 of 10 available, 8 are enough") {
+		t.Errorf("ended as %s: %s", got.Reason, got.Message)
 	}
 }

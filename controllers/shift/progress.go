@@ -86,10 +86,10 @@ func (p *pass) waiting() bool {
 	}
 }
 
-// waitForPods waits until the candidate has the pods that its next weight needs. Only this waiting counts for the deadline.
+// waitForPods waits until the candidate has enough of the pods that its next weight needs. Only this waiting counts for the deadline.
 func (p *pass) waitForPods(want int32) bool {
 	c := p.obs.version(p.next.Candidate)
-	if c.Recorded && c.Available >= want {
+	if p.present(c, want) {
 		return false
 	}
 	p.waitsForPods = true
@@ -101,7 +101,7 @@ func (p *pass) waitForPods(want int32) bool {
 	if p.shown() {
 		reason = v1alpha1.ReasonCandidateCapacity
 	}
-	p.say(reason, "waiting for the pods of %s: %d of %d available%s", c.Name, c.Available, want, because(c))
+	p.say(reason, "waiting for the pods of %s: %s", c.Name, p.available(c, want))
 	return true
 }
 

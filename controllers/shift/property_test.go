@@ -19,6 +19,7 @@ func TestInvariantsHoldUnderAnything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
 		w.spec.Capacity = rapid.SampledFrom([]v1alpha1.Capacity{v1alpha1.CapacityFull, v1alpha1.CapacityProportional}).Draw(t, "capacity")
+		w.spec.ReadyThreshold = rapid.SampledFrom([]v1alpha1.Percent{"100%", "100%", "70%", "1%"}).Draw(t, "ready threshold")
 		anyStrategy(t)(w)
 		for range rapid.IntRange(20, 150).Draw(t, "seconds") {
 			disturb(t, w)

@@ -550,8 +550,8 @@ func (w *world) checkEarned(d shift.Decision) {
 	if !slices.Contains(w.subsets, d.Next.Candidate) {
 		w.t.Fatalf("R1: %s without a subset\n%s", to, w.transcript.String())
 	}
-	if need := w.needs(d.Next.Weight); c.ready < need {
-		w.t.Fatalf("%s with %d of %d pods ready\n%s", to, c.ready, need, w.transcript.String())
+	if need := w.needs(d.Next.Weight); c.ready < w.suffices(need) || c.replicas < need {
+		w.t.Fatalf("%s with %d of %d pods ready, of which %s are enough\n%s", to, c.ready, need, w.spec.ReadyThreshold, w.transcript.String())
 	}
 	if w.state.Order != nil || slices.ContainsFunc(d.Actions, func(a v1alpha1.ActionRecord) bool {
 		return a.Action == v1alpha1.ActionPromote && a.Result == v1alpha1.ResultDone

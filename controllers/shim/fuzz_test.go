@@ -51,6 +51,9 @@ func FuzzIncrease(f *testing.F) {
 func FuzzCapacity(f *testing.F) {
 	fuzz(f, sluice.AnnotationCapacity, "full", "proportional", "half", "")
 }
+func FuzzThreshold(f *testing.F) {
+	fuzz(f, sluice.AnnotationThreshold, "80%", "0.5", "0", "0.000%", "100", "101")
+}
 func FuzzAutoscaler(f *testing.F) {
 	fuzz(f, sluice.AnnotationAutoscaler, "refuse", "follow", "keda", "")
 }

@@ -224,6 +224,7 @@ prometheus: team-a
 service: svc
 capacity: proportional
 drain: 10s
+readyThreshold: 80%
 autoscaler: follow
 configTracking: true
 deadline: 1h

@@ -32,6 +32,7 @@
 //	    sluice.dev/routing: gateway                      routing: {api: gateway}
 //	    sluice.dev/replicas: "3"                         replicas: 3   # at creation only, see wish.go
 //	    sluice.dev/capacity: proportional                capacity: proportional
+//	    sluice.dev/ready-threshold: "80%"                readyThreshold: 80%
 //	    sluice.dev/autoscaler: follow                    autoscaler: follow
 //	    sluice.dev/config-tracking: "true"               configTracking: true
 //	    sluice.dev/drain: 45s                            drain: 45s
@@ -99,6 +100,7 @@ var table = []entry{
 	{sluice.AnnotationRouting, "routing.api", parseOneOf("API for routes", sluice.RoutingIstio, sluice.RoutingGateway), `istio or gateway`},
 	{sluice.AnnotationReplicas, "replicas", parseCount(0, 1_000_000), `a whole number from 0 to 1000000`},
 	{sluice.AnnotationCapacity, "capacity", parseOneOf("capacity", sluice.CapacityFull, sluice.CapacityProportional), `full or proportional`},
+	{sluice.AnnotationThreshold, "readyThreshold", parsePercent, `a percentage above 0%, such as "80%"`},
 	{sluice.AnnotationAutoscaler, "autoscaler", parseOneOf("way", sluice.AutoscalerRefuse, sluice.AutoscalerFollow), `refuse or follow`},
 	{sluice.AnnotationTracking, "configTracking", parseBool, `"true" or "false"`},
 	{sluice.AnnotationDrain, "drain", parseDuration, `a duration, such as "45s"`},
