@@ -27,6 +27,7 @@ const (
 	AnnotationDrain        = Prefix + "drain"
 	AnnotationDeadline     = Prefix + "deadline"
 	AnnotationBake         = Prefix + "bake"
+	AnnotationKeepRejected = Prefix + "keep-rejected"
 	AnnotationPaused       = Prefix + "paused"
 
 	AnnotationMatch        = Prefix + "match"

@@ -256,6 +256,9 @@ type Retiring struct {
 	// unsubsetSince is when the DestinationRule named it no more.
 	// +optional
 	UnsubsetSince *metav1.MicroTime `json:"unsubsetSince,omitempty"`
+	// keptSince is since when the pods of a version that was refused are kept for people to look at; empty where they are not, or not any more.
+	// +optional
+	KeptSince *metav1.MicroTime `json:"keptSince,omitempty"`
 	// drained is set where waiting would only help a bad version: its drain is skipped.
 	// +optional
 	Drained bool `json:"drained,omitempty"`

@@ -274,6 +274,17 @@ type TrafficShiftSpec struct {
 	// +optional
 	Bake *metav1.Duration `json:"bake,omitempty"`
 
+	// keepRejected is how long the pods of a candidate that was refused stay for people to look at, with no traffic of the service's: at their own
+	// Service too, where previews are asked for. They go at once when the next candidate starts, when somebody retries, hands the service back or
+	// scales that version's Deployment to 0, and when a time that was shortened is over. One that something routes around Sluice to
+	// (RouteBypassed), or that was cancelled or superseded, is not kept.
+	// +kubebuilder:default="0s"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	KeepRejected *metav1.Duration `json:"keepRejected,omitempty"`
+
 	// paused keeps the weights where they are. A bad candidate is still taken back.
 	// +optional
 	Paused bool `json:"paused,omitempty"`

@@ -66,6 +66,9 @@ func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 	if s.Bake.Duration < 0 {
 		errs = append(errs, field.Invalid(path.Child("bake"), s.Bake.Duration.String(), "must not be negative"))
 	}
+	if s.KeepRejected != nil && s.KeepRejected.Duration < 0 {
+		errs = append(errs, field.Invalid(path.Child("keepRejected"), s.KeepRejected.Duration.String(), "must not be negative"))
+	}
 	if !slices.Contains([]Capacity{CapacityFull, CapacityProportional}, s.Capacity) {
 		errs = append(errs, field.NotSupported(path.Child("capacity"), s.Capacity, []Capacity{CapacityFull, CapacityProportional}))
 	}

@@ -21,7 +21,7 @@ func (p *pass) keepStrength() {
 }
 
 // moving reports whether traffic may still be on its way from one version to another.
-func (p *pass) moving() bool { return p.next.Candidate != "" || len(p.next.Retiring) > 0 }
+func (p *pass) moving() bool { return p.next.Candidate != "" || p.leaving() }
 
 // strength is how many pods carry all of the traffic. No wish lowers it while traffic moves.
 func (p *pass) strength() int32 {

@@ -225,6 +225,7 @@ func (p *pass) askRetry(a asked) answer {
 		return refused("the Deployment's template is not that of %s any more: write that template again", a.Version)
 	}
 	p.next.Rejected = ""
+	p.endKeeping()
 	p.enter(v1alpha1.PhaseStable, "")
 	return done("%s is tried again", a.Version)
 }

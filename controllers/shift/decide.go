@@ -113,6 +113,7 @@ func (p *pass) letGo() bool {
 		p.takeBack()
 		return false
 	}
+	p.endKeeping()
 	if p.lost() && p.next.Phase != v1alpha1.PhaseDetaching {
 		p.recoverStable()
 		return true
@@ -188,7 +189,7 @@ func (p *pass) wakeAt(t time.Time) {
 // and an event that a watch missed costs no more than that.
 func (p *pass) requeueAfter() time.Duration {
 	resting := p.next.Phase == v1alpha1.PhaseStable || p.next.Phase == v1alpha1.PhaseFailed || p.next.Stage == v1alpha1.StageReleased
-	if !resting || len(p.next.Retiring) > 0 {
+	if !resting || p.leaving() {
 		p.wakeAt(p.obs.Now.Add(max(p.obs.Timing.Scrape, 500*time.Millisecond)))
 	}
 	if p.wake.IsZero() {

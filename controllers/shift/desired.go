@@ -106,7 +106,7 @@ func (p *pass) scales() []Scale {
 	}
 	for _, r := range p.next.Retiring {
 		want := p.obs.version(r.Version).Replicas
-		if p.settled(r.UnsubsetSince) {
+		if p.settled(r.UnsubsetSince) && r.KeptSince == nil {
 			want = 0
 		}
 		if p.obs.version(r.Version).Exists {
@@ -117,14 +117,14 @@ func (p *pass) scales() []Scale {
 }
 
 // subsets are the versions that the DestinationRule names: a candidate once its pods are there and before its first weight, a
-// version on its way out until the routes without it have settled (rule R1).
+// version on its way out until the routes without it have settled (rule R1), or for as long as it is kept.
 func (p *pass) subsets() []string {
 	subsets := []string{p.next.Stable}
 	if c := p.next.Candidate; c != "" && p.exposed() {
 		subsets = append(subsets, c)
 	}
 	for _, r := range p.next.Retiring {
-		if p.subsetted(r.Version) && !p.settled(r.UnroutedSince) {
+		if p.subsetted(r.Version) && (r.KeptSince != nil || !p.settled(r.UnroutedSince)) {
 			subsets = append(subsets, r.Version)
 		}
 	}
@@ -186,14 +186,25 @@ func (p *pass) restarting() *Restart {
 	return nil
 }
 
+// unrouted reports whether a version is on its way out and needs its subset no more.
+func (p *pass) unrouted(version string) bool {
+	r := p.retiring(version)
+	_, _, listed, _ := p.obs.weights(version)
+	return r != nil && p.settled(r.UnroutedSince) && !listed
+}
+
 func (p *pass) desiredDetaching() Desired {
 	d := Desired{Held: p.obs.Template.Held, Still: p.pinned()}
 	if p.next.Stage == v1alpha1.StageReturning {
 		d.Undo = p.undoing()
 	}
 	for _, v := range p.obs.Versions {
+		want := v.Replicas
+		if r := p.retiring(v.Name); r != nil && p.settled(r.UnsubsetSince) {
+			want = 0 // handing back may wait for somebody, and its pods for nobody
+		}
 		if v.Exists {
-			d.Scales = append(d.Scales, Scale{v.Name, v.Replicas})
+			d.Scales = append(d.Scales, Scale{v.Name, want})
 		}
 	}
 	returning := p.next.Stage == v1alpha1.StageReturning
@@ -203,7 +214,7 @@ func (p *pass) desiredDetaching() Desired {
 	}
 	switch p.next.Stage {
 	case v1alpha1.StageReturning:
-		d.Mesh, d.Subsets = p.obs.Rule, p.obs.Subsets
+		d.Mesh, d.Subsets = p.obs.Rule, slices.DeleteFunc(slices.Clone(p.obs.Subsets), p.unrouted)
 	case v1alpha1.StageUnpinning:
 		d.Mesh, d.Subsets, d.Bare = p.obs.Rule, p.obs.Subsets, true
 	case v1alpha1.StageRemoving:

@@ -32,8 +32,11 @@ func checkState(s v1alpha1.State) error {
 		return fmt.Errorf("%w: phase %s without a reason", ErrInvariant, s.Phase)
 	}
 	for _, r := range s.Retiring {
-		if r.Version == s.Stable || r.Version == s.Candidate {
+		switch {
+		case r.Version == s.Stable || r.Version == s.Candidate:
 			return fmt.Errorf("%w: %s is on its way out and in use", ErrInvariant, r.Version)
+		case r.KeptSince != nil && s.Phase != v1alpha1.PhaseFailed && s.Phase != v1alpha1.PhaseStable:
+			return fmt.Errorf("%w: the pods of %s are kept in phase %s", ErrInvariant, r.Version, s.Phase)
 		}
 	}
 	return nil
@@ -51,6 +54,8 @@ func checkDesired(d Decision, obs Observation) error {
 		switch {
 		case !slices.Contains(d.Desired.Subsets, r.Version):
 			return fmt.Errorf("%w: a route names %s, which has no subset", ErrInvariant, r.Version)
+		case r.Weight > 0 && r.Version != d.Next.Stable && r.Version != d.Next.Candidate:
+			return fmt.Errorf("%w: %s gets %s, and is neither stable nor the candidate", ErrInvariant, r.Version, r.Weight)
 		case r.Weight > before && !slices.Contains(obs.Subsets, r.Version):
 			return fmt.Errorf("%w: %s is raised to %s before its subset was read back", ErrInvariant, r.Version, r.Weight)
 		case r.Weight > before && obs.version(r.Version).Ready == 0 && r.Version == d.Next.Candidate:

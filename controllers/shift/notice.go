@@ -17,6 +17,7 @@ func (p *pass) notice() {
 	p.noticeRoutes()
 	p.next.Retiring = slices.DeleteFunc(p.next.Retiring, p.gone)
 	for i := range p.next.Retiring {
+		p.noticeKept(&p.next.Retiring[i])
 		p.noticeExit(&p.next.Retiring[i])
 	}
 }

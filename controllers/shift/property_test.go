@@ -4,7 +4,9 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -20,6 +22,7 @@ func TestInvariantsHoldUnderAnything(t *testing.T) {
 		w := newWorld(t)
 		w.spec.Capacity = rapid.SampledFrom([]v1alpha1.Capacity{v1alpha1.CapacityFull, v1alpha1.CapacityProportional}).Draw(t, "capacity")
 		w.spec.ReadyThreshold = rapid.SampledFrom([]v1alpha1.Percent{"100%", "100%", "70%", "1%"}).Draw(t, "ready threshold")
+		w.spec.KeepRejected.Duration = rapid.SampledFrom([]time.Duration{0, 10 * time.Second, time.Hour}).Draw(t, "kept at first")
 		anyStrategy(t)(w)
 		for range rapid.IntRange(20, 150).Draw(t, "seconds") {
 			disturb(t, w)
@@ -99,6 +102,8 @@ func disturb(t *rapid.T, w *world) {
 		w.stopped = !w.stopped
 	case 28, 29:
 		w.desk = rapid.SampledFrom([]analysis.Outcome{analysis.Pass, analysis.Inconclusive, analysis.Fail}).Draw(t, "desk says")
+	case 31:
+		w.spec.KeepRejected = &metav1.Duration{Duration: rapid.SampledFrom([]time.Duration{0, 10 * time.Second, time.Hour}).Draw(t, "keep")}
 	case 16:
 		w.intents.Retry = w.state.Rejected
 	case 17:
@@ -150,6 +155,7 @@ func heal(w *world) {
 	w.evidence, w.rps, w.spec.Paused, w.problems = true, 100, false, nil
 	w.noHost, w.measured = from(2000), func(share v1alpha1.Permille) v1alpha1.Permille { return share }
 	w.intents.Abort, w.intents.Detach, w.desk = "", false, analysis.Pass
+	w.spec.KeepRejected.Duration = 0
 	w.stopped, w.spec.Suspend, w.group, w.tests = false, false, 200, 0
 	clear(w.errorRate)
 	clear(w.broken)

@@ -28,6 +28,7 @@ func (p *pass) rest() {
 		p.say(v1alpha1.ReasonUndoing, "writing the template of %s into the Deployment again", target)
 	case p.blocked():
 	case p.isRetiring(target):
+		p.endKeeping()
 		p.say(v1alpha1.ReasonScalingDown, "%s is still on its way out; it starts again when it is gone", target)
 	case p.spec.Paused:
 		p.say(v1alpha1.ReasonPaused, "the template has changed, and the shift is paused: %s waits to start%s", target, p.resume())
@@ -74,6 +75,7 @@ func (p *pass) forgive() {
 
 func (p *pass) start() {
 	name := p.nameTemplate()
+	p.endKeeping()
 	p.next.Candidate, p.next.Rejected, p.next.RejectedGeneration, p.next.Failure = name, "", 0, nil
 	p.next.Weight, p.next.Peak, p.next.Rung, p.next.Exposure, p.next.Contested = 0, 0, 0, "", 0
 	p.next.StartedAt = p.stamp()
@@ -127,7 +129,7 @@ func (p *pass) sayStable() {
 	case stable.Ready == 0 && p.strength() > 0:
 		p.say(v1alpha1.ReasonStableUnavailable, "%s has all the traffic and no ready pod%s", stable.Name, because(stable))
 	default:
-		p.say(v1alpha1.ReasonStable, "%s has all the traffic", p.next.Stable)
+		p.say(v1alpha1.ReasonStable, "%s has all the traffic%s", p.next.Stable, p.looked())
 	}
 }
 
@@ -136,14 +138,17 @@ func (p *pass) sayRejected() {
 	if f := p.next.Failure; f != nil {
 		why = ": " + f.Message
 	}
-	p.say(v1alpha1.ReasonRejected, "%s was refused%s; %s has all the traffic until the template changes or someone retries", p.next.Rejected, why, p.next.Stable)
+	p.say(v1alpha1.ReasonRejected, "%s was refused%s; %s has all the traffic until the template changes or someone retries%s", p.next.Rejected, why, p.next.Stable, p.looked())
 }
 
-func (p *pass) isRetiring(version string) bool {
-	for _, r := range p.next.Retiring {
-		if r.Version == version {
-			return true
+func (p *pass) isRetiring(version string) bool { return p.retiring(version) != nil }
+
+// retiring is a version's way out; nil where it is on none.
+func (p *pass) retiring(version string) *v1alpha1.Retiring {
+	for i := range p.next.Retiring {
+		if r := &p.next.Retiring[i]; r.Version == version {
+			return r
 		}
 	}
-	return false
+	return nil
 }

@@ -81,6 +81,7 @@ func (p *pass) rolledBack() {
 		p.wakeAt(p.obs.Now)
 		return
 	}
+	p.keepPods(c, f.Reason)
 	p.next.Rejected, p.next.RejectedGeneration = c, max(p.next.RejectedGeneration, p.obs.Template.Generation)
 	p.enter(v1alpha1.PhaseFailed, "")
 	p.sayRejected()

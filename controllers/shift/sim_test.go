@@ -342,7 +342,14 @@ func (w *world) writes(d shift.Desired) []func() {
 	case d.Unroute:
 		add(func() { w.subsets, w.rule, w.preview = nil, false, "" })
 	case d.Mesh && len(d.Subsets) > 0:
-		add(func() { w.subsets, w.rule = slices.Clone(d.Subsets), true })
+		add(func() {
+			for _, v := range w.subsets {
+				if w.kept(v) && !slices.Contains(d.Subsets, v) {
+					w.t.Fatalf("%s loses its subset, and its address, while its pods are kept\n%s", v, w.transcript.String())
+				}
+			}
+			w.subsets, w.rule = slices.Clone(d.Subsets), true
+		})
 		add(func() { w.address(d.Subsets) })
 		add(func() { w.show(d.Preview) })
 	}
@@ -403,6 +410,9 @@ func (w *world) scale(s shift.Scale) {
 		w.versions[s.Version] = d
 	}
 	if s.Replicas < d.replicas {
+		if w.kept(s.Version) {
+			w.t.Fatalf("%s is scaled from %d to %d while its pods are kept\n%s", s.Version, d.replicas, s.Replicas, w.transcript.String())
+		}
 		for name := range w.tables {
 			if w.matched[name] == s.Version || w.mirrored[name].Version == s.Version {
 				w.t.Fatalf("%s is scaled from %d to %d while table %s matches or mirrors to it\n%s", s.Version, d.replicas, s.Replicas, name, w.transcript.String())
@@ -419,6 +429,11 @@ func (w *world) scale(s shift.Scale) {
 	}
 	d.replicas = s.Replicas
 	d.ready = min(d.ready, d.replicas)
+}
+
+// kept reports whether the pods of a version are kept for people to look at.
+func (w *world) kept(version string) bool {
+	return slices.ContainsFunc(w.state.Retiring, func(r v1alpha1.Retiring) bool { return r.Version == version && r.KeptSince != nil })
 }
 
 // address gives versions a Service each.
@@ -471,6 +486,9 @@ func (w *world) checkMesh() {
 		sum := v1alpha1.Permille(0)
 		for _, r := range routes {
 			sum += r.Weight
+			if r.Weight > 0 && w.kept(r.Version) {
+				w.t.Fatalf("table %s gives %s to %s, whose pods are kept to be looked at\n%s", name, r.Weight, r.Version, w.transcript.String())
+			}
 			if !slices.Contains(w.subsets, r.Version) {
 				w.t.Fatalf("R1/R2: table %s names %s, which has no subset (%v)\n%s", name, r.Version, w.subsets, w.transcript.String())
 			}
@@ -494,6 +512,8 @@ func (w *world) checkShown(table string) {
 	for _, version := range []string{w.matched[table], w.mirrored[table].Version} {
 		switch {
 		case version == "":
+		case w.kept(version):
+			w.t.Fatalf("table %s shows %s, whose pods are kept to be looked at\n%s", table, version, w.transcript.String())
 		case !slices.Contains(w.subsets, version):
 			w.t.Fatalf("R1: table %s shows %s, which has no subset (%v)\n%s", table, version, w.subsets, w.transcript.String())
 		case slices.ContainsFunc(w.state.Retiring, func(r v1alpha1.Retiring) bool { return r.Version == version && r.UnroutedSince != nil }):

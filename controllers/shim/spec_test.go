@@ -225,6 +225,7 @@ service: svc
 capacity: proportional
 drain: 10s
 readyThreshold: 80%
+keepRejected: 1h
 autoscaler: follow
 configTracking: true
 deadline: 1h

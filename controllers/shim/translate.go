@@ -38,6 +38,7 @@
 //	    sluice.dev/drain: 45s                            drain: 45s
 //	    sluice.dev/deadline: 10m                         deadline: 10m0s
 //	    sluice.dev/bake: 5m                              bake: 5m0s
+//	    sluice.dev/keep-rejected: 1h                     keepRejected: 1h0m0s
 //	    sluice.dev/paused: "true"                        paused: true
 //	    sluice.dev/tls-secret: shop-tls                  gatewayTLS: {mode: SIMPLE, credentialName: shop-tls}
 //	    sluice.dev/timeout: 5s                           routing: {http: {timeout: 5s}}
@@ -106,6 +107,7 @@ var table = []entry{
 	{sluice.AnnotationDrain, "drain", parseDuration, `a duration, such as "45s"`},
 	{sluice.AnnotationDeadline, "deadline", parseDuration, `a duration above 0s, such as "10m"`},
 	{sluice.AnnotationBake, "bake", parseDuration, `a duration, such as "5m"`},
+	{sluice.AnnotationKeepRejected, "keepRejected", parseDuration, `a duration, such as "1h"`},
 	{sluice.AnnotationPaused, "paused", parseBool, `"true" or "false"`},
 	{sluice.AnnotationTLSSecret, "gatewayTLS", parseTLSSecret, `the name of a Secret with a certificate, in the namespace of the gateway`},
 	{sluice.AnnotationTimeout, "routing.http.timeout", parseTimeout, `a duration of whole milliseconds, such as "5s"`},

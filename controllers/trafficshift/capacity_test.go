@@ -1,13 +1,17 @@
 package trafficshift
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/controllers/internal/testenv"
+	"github.com/sluice-dev/sluice/controllers/shift"
 )
 
 // How many pods there are: what the types' own rules refuse, the API server refuses as well, and what it accepts they accept.
@@ -19,6 +23,9 @@ func TestTheAPIServerRefusesMistakesInCapacity(t *testing.T) {
 		"ReadyThresholdOfNone": {`readyThreshold: "0.0%"`, "must be above 0%"},
 		"ReadyThresholdOfMore": {`readyThreshold: "101%"`, "readyThreshold"},
 		"ReadyThresholdWords":  {`readyThreshold: most`, "readyThreshold"},
+		"KeepRejected":         {"keepRejected: 1h30m", ""},
+		"KeepRejectedNegative": {"keepRejected: -1s", "keepRejected"},
+		"KeepRejectedWords":    {"keepRejected: long", "keepRejected"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -39,4 +46,60 @@ func TestTheAPIServerRefusesMistakesInCapacity(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The pods of a refused version stay, with the address that it had, and count for nobody: not for the scale subresource, not as a release that
+// is under way, and not against the room of the next one, which they make way for.
+func TestARefusedVersionIsKept(t *testing.T) {
+	c := newCluster(t)
+	c.adoptWith(service, blueGreen+"  keepRejected: 1h\n")
+	c.setImage("micro-api:1.2")
+	c.run("the preview", 60, previewing)
+	c.abort()
+	c.run("v2 to be out of the routes", 60, func(s *v1alpha1.TrafficShift) bool {
+		return s.Status.Phase == v1alpha1.PhaseFailed && shift.Kept(s.Status.State.Retiring[0])
+	})
+	for range 10 { // whatever settles
+		c.clock = c.clock.Add(time.Second)
+		c.pass()
+	}
+	status := c.shift().Status
+	if diff := cmp.Diff([]string{"micro-api 0", "micro-api-v1 3", "micro-api-v2 3"}, c.deploymentSizes()); diff != "" {
+		t.Errorf("Deployments (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"micro-api", "micro-api-v1", "micro-api-v2"}, c.addresses()); diff != "" {
+		t.Errorf("Services (-want +got):\n%s", diff)
+	}
+	for _, name := range []string{"micro-api", "micro-api-hosts"} {
+		if diff := cmp.Diff(map[string]int32{"v1": 100}, c.weights(name)); diff != "" {
+			t.Errorf("VirtualService %s (-want +got):\n%s", name, diff)
+		}
+	}
+	if status.Replicas != 3 || !strings.HasSuffix(status.Selector, " in (micro-api-v1)") {
+		t.Errorf("scale says %d of %q", status.Replicas, status.Selector)
+	}
+	if got := condition(c.shift(), v1alpha1.ConditionStalled); got != "True Rejected" || condition(c.shift(), v1alpha1.ConditionReconciling) != "" {
+		t.Errorf("Stalled is %q; want what is refused to be so at once", got)
+	}
+	if again := c.pass().RequeueAfter; again < time.Minute*50 {
+		t.Errorf("looks again in %s; want when the hour is over", again)
+	}
+	c.writes = nil
+	c.clock = c.clock.Add(time.Minute)
+	if c.pass(); len(c.writes) > 0 {
+		t.Errorf("without news, wrote %v", c.writes)
+	}
+
+	c.apply(quota)
+	c.counted("6") // of 5: those of v1, and those of v2, which go
+	c.setImage("micro-api:1.3")
+	c.pass()
+	c.refused(v1alpha1.ReasonQuotaExceeded, "has 6 of 5 used") // 3 and 3 more are too many all the same
+	if status = c.shift().Status; status.State.Retiring[0].KeptSince == nil {
+		t.Error("v2 is gone before the next candidate starts")
+	}
+	c.counted("5")
+	c.run("v3 to start, and v2 to go", 60, func(s *v1alpha1.TrafficShift) bool {
+		return s.Status.Candidate == "v3" && slices.Contains(c.deploymentSizes(), "micro-api-v2 0") && !slices.Contains(c.addresses(), "micro-api-v2")
+	})
 }

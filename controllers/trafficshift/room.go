@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/plan"
 	"github.com/sluice-dev/sluice/controllers/shift"
 )
 
@@ -90,7 +91,7 @@ func (r *Reconciler) checkQuotas(ctx context.Context, w *world) ([]shift.Problem
 	var short []string
 	for i := range quotas.Items {
 		if q := &quotas.Items[i]; covers(q, pod) {
-			short = append(short, lacking(q, need)...)
+			short = append(short, lacking(q, need, w.freed(q))...)
 		}
 	}
 	if len(short) == 0 {
@@ -100,6 +101,23 @@ func (r *Reconciler) checkQuotas(ctx context.Context, w *world) ([]shift.Problem
 	return []shift.Problem{problem(v1alpha1.ReasonQuotaExceeded,
 		"%d pods of the next version of Deployment %s/%s must fit beside those that run, and do not: %s; raise the quota, lower the requests of the template, or scale TrafficShift %s down",
 		pods, w.shift.Namespace, w.shift.Name, strings.Join(short, ", "), w.shift.Name)}, nil
+}
+
+// freed is what a quota gets back when the next version starts: the pods of a refused one are kept until then, and no longer.
+func (w *world) freed(q *corev1.ResourceQuota) corev1.ResourceList {
+	freed := corev1.ResourceList{}
+	for _, r := range w.shift.Status.State.Retiring {
+		dep := w.deployments[plan.VersionName(w.shift.Name, r.Version)]
+		if r.KeptSince == nil || dep == nil || r.Version == w.observation.Template.Version { // its own pods count as there already
+			continue
+		}
+		if pod := w.withProxy(&dep.Spec.Template.Spec); covers(q, pod) {
+			freed = usage(pod, int64(dep.Status.Replicas))
+			delete(freed, "count/deployments.apps") // these stay
+			delete(freed, "count/replicasets.apps")
+		}
+	}
+	return freed
 }
 
 // podsToCome is how many pods more there are at the most, without those that the next version has already.
@@ -121,9 +139,12 @@ func (w *world) overlap() int32 {
 	return shift.Overlap(w.spec, w.replicas())
 }
 
-// podToCome is a pod of the next version, with the sidecar that one of the stable version's pods was given.
-func (w *world) podToCome() *corev1.PodSpec {
-	pod := w.scope.Template.Spec.Template.Spec.DeepCopy()
+// podToCome is a pod of the next version.
+func (w *world) podToCome() *corev1.PodSpec { return w.withProxy(&w.scope.Template.Spec.Template.Spec) }
+
+// withProxy is a pod with the sidecar that one of the stable version's pods was given.
+func (w *world) withProxy(spec *corev1.PodSpec) *corev1.PodSpec {
+	pod := spec.DeepCopy()
 	if w.proxy != nil && !hasProxy(pod) {
 		pod.Containers = append(pod.Containers, *w.proxy)
 	}
@@ -231,13 +252,14 @@ func inScope(s corev1.ScopedResourceSelectorRequirement, pod *corev1.PodSpec) bo
 }
 
 // lacking says of what a quota has too little left.
-func lacking(q *corev1.ResourceQuota, need corev1.ResourceList) []string {
+func lacking(q *corev1.ResourceQuota, need, freed corev1.ResourceList) []string {
 	var short []string
 	for name, hard := range q.Status.Hard {
 		want, asked := need[name]
 		used := q.Status.Used[name]
 		after := used.DeepCopy()
 		after.Add(want)
+		after.Sub(freed[name])
 		if !asked || after.Cmp(hard) <= 0 {
 			continue
 		}

@@ -148,7 +148,7 @@ func (w *world) entry(problems []shift.Problem) (entry plan.Entry, leave bool) {
 		return slices.Contains([]string{v1alpha1.ReasonHostNotAllowed, v1alpha1.ReasonGatewayNotAllowed, v1alpha1.ReasonHostClaimed, v1alpha1.ReasonNameTaken,
 			v1alpha1.ReasonDuplicateTLSHost, v1alpha1.ReasonHTTPRequired, v1alpha1.ReasonGatewayNotFound, v1alpha1.ReasonGatewayWithoutHost, v1alpha1.ReasonGatewaySelectsNothing}, p.Reason)
 	})
-	busy := state.Candidate != "" || len(state.Retiring) > 0
+	busy := state.Candidate != "" || slices.ContainsFunc(state.Retiring, func(r v1alpha1.Retiring) bool { return !shift.Kept(r) })
 	asked := plan.Entry{Hosts: w.spec.Hosts, Gateways: plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways), Port: live.Port}
 	if w.spec.Preview != nil {
 		asked.Preview = w.spec.Preview.Host
