@@ -145,4 +145,10 @@ type Preview struct {
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	// +optional
 	Host string `json:"host,omitempty"`
+	// replicas is how many pods a candidate of blue-green has while its preview alone shows it: all of them where it is not given. hold, gates
+	// and people are asked with these. When they let it go on, the others are made, and the switch waits for them; that counts for deadline.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
 }

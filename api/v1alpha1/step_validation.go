@@ -93,6 +93,19 @@ func (s *Session) validate(path *field.Path) field.ErrorList {
 }
 
 func (s *TrafficShiftSpec) validatePreview(path *field.Path) field.ErrorList {
+	errs := s.validatePreviewHost(path)
+	n, path := s.Preview.Replicas, path.Child("preview", "replicas")
+	switch {
+	case n == nil:
+	case *n < 1:
+		errs = append(errs, field.Invalid(path, *n, "must be at least 1"))
+	case s.Strategy != StrategyBlueGreen:
+		errs = append(errs, field.Forbidden(path, fmt.Sprintf("is for strategy blue-green, whose preview comes before all else, and the strategy is %s: leave it out, and write replicas in a step", s.Strategy)))
+	}
+	return errs
+}
+
+func (s *TrafficShiftSpec) validatePreviewHost(path *field.Path) field.ErrorList {
 	host, hosts := s.Preview.Host, path.Child("hosts")
 	path = path.Child("preview", "host")
 	switch {

@@ -110,6 +110,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		"OtherCapacity":         {func(s *TrafficShiftSpec) { s.Capacity = "half" }, []string{"spec.capacity"}},
 		"ReadyThresholdOfNone":  {func(s *TrafficShiftSpec) { s.ReadyThreshold = "0%" }, []string{"spec.readyThreshold"}},
 		"NegativeKeep":          {func(s *TrafficShiftSpec) { s.KeepRejected.Duration = -1 }, []string{"spec.keepRejected"}},
+		"PreviewOfACanary":      {func(s *TrafficShiftSpec) { s.Preview = &Preview{Replicas: new(int32(1))} }, []string{"spec.preview.replicas"}},
 		"OtherAutoscaler":       {func(s *TrafficShiftSpec) { s.Autoscaler = "keda" }, []string{"spec.autoscaler"}},
 		"NegativeDrain":         {func(s *TrafficShiftSpec) { s.Drain = &metav1.Duration{Duration: -1} }, []string{"spec.drain"}},
 		"NoDeadline":            {func(s *TrafficShiftSpec) { s.Deadline = &metav1.Duration{} }, []string{"spec.deadline"}},

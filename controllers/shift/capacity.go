@@ -115,12 +115,14 @@ func (p *pass) relieved(need int32) bool {
 
 // candidateSize is how many pods the candidate should have: those of the next weight, made ahead of it. With proportional capacity they
 // are made when everything else speaks for that weight, so that both versions together have hardly more than the strength; and where the
-// candidate goes back, it makes room for the stable version's.
+// candidate goes back, it makes room for the stable version's. A preview that its owner wants few pods for keeps those until then, too.
 func (p *pass) candidateSize() int32 {
 	have, w := p.obs.version(p.next.Candidate).Replicas, p.next.Weight
 	if p.next.Phase == v1alpha1.PhaseProgressing {
 		want := p.podsFor(p.standing())
+		few := Previewing(p.next) && p.standing().replicas > 0
 		switch {
+		case few && p.next.Pods.WaitingSince == nil:
 		case !p.proportional():
 			want = p.podsAhead()
 		case w == 0 || p.next.Pods.WaitingSince != nil:

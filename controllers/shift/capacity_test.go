@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/controllers/shift"
+	"github.com/sluice-dev/sluice/metrics/analysis"
 )
 
 // needs is how many pods a weight needs, of the most that were asked for since the candidate started.
@@ -284,6 +285,8 @@ func TestOverlapIsTheMostThatAReleaseHas(t *testing.T) {
 		"ProportionalTenths":     {10, v1alpha1.CapacityProportional, steps(10, 20, 30, 40, 50, 60, 70, 80, 90, 100), 1},
 		"ProportionalOnePod":     {1, v1alpha1.CapacityProportional, func(*world) {}, 1},
 		"ProportionalBlueGreen":  {4, v1alpha1.CapacityProportional, func(w *world) { strategies["blue-green"](w) }, 4},
+		"FewInThePreview":        {4, v1alpha1.CapacityFull, func(w *world) { strategies["blue-green"](w); w.preview1() }, 4},
+		"FewProportional":        {4, v1alpha1.CapacityProportional, func(w *world) { strategies["mirrored blue-green"](w); w.preview1() }, 4},
 		"ProportionalOnEvidence": {4, v1alpha1.CapacityProportional, func(w *world) { w.spec.Pacing, w.spec.Steps = v1alpha1.PacingAuto, nil }, 3},
 		"NoPods":                 {0, v1alpha1.CapacityFull, func(*world) {}, 0},
 	}
@@ -408,4 +411,101 @@ func TestReadyThresholdAndTheDeadline(t *testing.T) {
 	if got := w.ended[0]; got.Reason != v1alpha1.ReasonNotReadyInTime || !strings.Contains(got.Message, "7 of 10 available, 8 are enough") {
 		t.Errorf("ended as %s: %s", got.Reason, got.Message)
 	}
+}
+
+// preview1 has one pod while the preview alone shows a candidate.
+func (w *world) preview1() { w.spec.Preview = &v1alpha1.Preview{Replicas: new(int32(1))} }
+
+// A preview has the pods that its owner wants for it, until all that is asked of it has passed; the others are made then, and nobody is moved
+// before they are there.
+func TestAPreviewOfFewPods(t *testing.T) {
+	for _, capacity := range []v1alpha1.Capacity{v1alpha1.CapacityFull, v1alpha1.CapacityProportional} {
+		t.Run(string(capacity), func(t *testing.T) {
+			w := lockStep(t)
+			w.spec.Capacity = capacity
+			blueGreen()(w)
+			w.preview1()
+			w.spec.Gates = []v1alpha1.Gate{{Name: "person", Manual: &v1alpha1.ManualGate{Before: "100"}}}
+			w.spec.Default()
+			seen := w.sizes()
+			w.release(2)
+			w.run(60, func() bool { return len(w.state.Awaiting) > 0 })
+			w.wait(30)
+			if got := w.versions["v2"]; got.replicas != 1 || w.state.Pods.Waited.Duration > 10*time.Second || w.state.Pods.WaitingSince != nil {
+				t.Fatalf("waiting for a person, v2 has %d pods, and waited %s for them; want one, and no clock running\n%s", got.replicas, w.state.Pods.Waited, w.transcript.String())
+			}
+			w.room = 7
+			w.intents.Approve = "v2"
+			w.run(30, func() bool { return strings.Contains(w.last.Message, "3 of 4 available") })
+			w.wait(10)
+			if w.state.Weight != 0 || w.last.Reason != v1alpha1.ReasonCandidateCapacity || w.state.Pods.WaitingSince == nil {
+				t.Fatalf("with 3 of 4 pods v2 is at %s: %s; want the switch to wait, at the cost of the deadline", w.state.Weight, w.last)
+			}
+			w.room = 8
+			w.run(100, w.stableIs("v2"))
+			want := []string{"0%: 4/0", "0%: 4/1", "0%: 4/4", "100%: 4/4", "0%: 4/4", "0%: 0/4"}
+			if diff := cmp.Diff(want, *seen); diff != "" {
+				t.Errorf("sizes of v1/v2 by v2's weight (-want +got):\n%s\n%s", diff, w.transcript.String())
+			}
+		})
+	}
+}
+
+// The pods that do not come for the switch end the release, and no user was on it; so does a gate that fails while they come.
+func TestAPreviewThatCannotGrow(t *testing.T) {
+	for name, tc := range map[string]struct {
+		say  analysis.Outcome
+		want string
+	}{
+		"InTime":      {analysis.Pass, v1alpha1.ReasonNotReadyInTime},
+		"AndIsJudged": {analysis.Fail, v1alpha1.ReasonGateFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := adopted(t)
+			blueGreen()(w)
+			w.preview1()
+			w.spec.Gates = []v1alpha1.Gate{{Name: "desk", Webhook: &v1alpha1.WebhookGate{URL: "http://desk"}}}
+			w.spec.Deadline, w.desk, w.room = &metav1.Duration{Duration: 30 * time.Second}, analysis.Pass, 5
+			w.spec.Default()
+			w.release(2)
+			w.run(60, func() bool { return w.versions["v2"] != nil && w.versions["v2"].replicas == 3 })
+			w.desk = tc.say
+			w.run(60, w.at(v1alpha1.PhaseFailed))
+			if got := w.ended[0]; got.Reason != tc.want || got.Weight != "0%" {
+				t.Errorf("ended as %s at %s: %s; want %s, and no user on it", got.Reason, got.Weight, got.Message, tc.want)
+			}
+		})
+	}
+}
+
+// A mirror gets copies of a share of the traffic, so it has the pods for that, and those for the switch come during it.
+func TestAMirrorAfterAPreviewOfFewPods(t *testing.T) {
+	w := lockStep(t)
+	w.spec.Capacity = v1alpha1.CapacityFull
+	strategies["mirrored blue-green"](w)
+	w.preview1()
+	w.release(2)
+	w.after = func() {
+		if w.mirrored["mesh"].Version == "v2" && w.versions["v2"].ready < 2 && w.state.Exposure == v1alpha1.ExposureMirror {
+			t.Fatalf("v2 gets copies of half of the traffic on %d pods; want 2 of 4", w.versions["v2"].ready)
+		}
+	}
+	w.run(300, w.stableIs("v2"))
+}
+
+// Who sends a preview on by hand goes past its gates, and not past the pods of the switch.
+func TestAnOrderInAPreviewOfFewPods(t *testing.T) {
+	w := adopted(t)
+	blueGreen()(w)
+	w.preview1()
+	w.spec.Hold, w.room = &metav1.Duration{Duration: time.Hour}, 5
+	w.release(2)
+	w.run(60, func() bool { return w.state.Exposure == v1alpha1.ExposurePreview })
+	w.requests = []shift.Request{{Action: v1alpha1.ActionPromote, Source: v1alpha1.SourceField, Value: "v2/skip-gates"}}
+	w.wait(30)
+	if got := w.versions["v2"]; got.replicas != 3 || w.state.Weight != 0 {
+		t.Fatalf("v2 has %d pods and %s: %s; want all asked for, and awaited", got.replicas, w.state.Weight, w.last)
+	}
+	w.room = 6
+	w.run(60, w.stableIs("v2"))
 }

@@ -76,7 +76,11 @@ func ladderOf(spec v1alpha1.TrafficShiftSpec) (ladder, error) {
 func opening(spec v1alpha1.TrafficShiftSpec) ladder {
 	switch {
 	case spec.Strategy == v1alpha1.StrategyBlueGreen:
-		return ladder{{exposure: v1alpha1.ExposurePreview, hold: spec.Hold.Duration}}
+		r := rung{exposure: v1alpha1.ExposurePreview, hold: spec.Hold.Duration}
+		if spec.Preview != nil && spec.Preview.Replicas != nil {
+			r.replicas = *spec.Preview.Replicas
+		}
+		return ladder{r}
 	case spec.Strategy == v1alpha1.StrategyABTest && spec.ABTest != nil:
 		r := rung{exposure: v1alpha1.ExposureMatch, match: spec.ABTest.Match, hold: spec.Hold.Duration}
 		if d := spec.ABTest.Duration; d != nil {

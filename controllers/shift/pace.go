@@ -98,9 +98,7 @@ func (p *pass) podsAhead() int32 {
 // they are given those for all of the traffic, as a preview is, which the switch follows.
 func (p *pass) podsFor(r rung) int32 {
 	switch r.exposure {
-	case v1alpha1.ExposurePreview:
-		return max(p.capacity(v1alpha1.Whole), r.replicas)
-	case v1alpha1.ExposureMatch:
+	case v1alpha1.ExposurePreview, v1alpha1.ExposureMatch:
 		if r.replicas == 0 {
 			return p.capacity(v1alpha1.Whole)
 		}

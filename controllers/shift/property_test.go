@@ -135,10 +135,14 @@ func disturb(t *rapid.T, w *world) {
 // anyStrategy is one with all that it takes; each drops what another has set.
 func anyStrategy(t *rapid.T) strategy {
 	s := strategies[rapid.SampledFrom(slices.Sorted(maps.Keys(strategies))).Draw(t, "strategy")]
+	few := int32(rapid.IntRange(0, 4).Draw(t, "pods in the preview"))
 	return func(w *world) {
 		w.spec.Strategy, w.spec.Pacing, w.spec.SkipAnalysis, w.spec.ABTest = v1alpha1.StrategyCanary, v1alpha1.PacingLadder, false, nil
 		w.spec.Steps = []v1alpha1.Step{weight(5), weight(50), weight(100)}
 		s(w)
+		if w.spec.Preview = nil; w.spec.Strategy == v1alpha1.StrategyBlueGreen && few > 0 {
+			w.spec.Preview = &v1alpha1.Preview{Replicas: &few}
+		}
 	}
 }
 

@@ -26,6 +26,10 @@ func TestTheAPIServerRefusesMistakesInCapacity(t *testing.T) {
 		"KeepRejected":         {"keepRejected: 1h30m", ""},
 		"KeepRejectedNegative": {"keepRejected: -1s", "keepRejected"},
 		"KeepRejectedWords":    {"keepRejected: long", "keepRejected"},
+		"PreviewReplicas":      {"strategy: blue-green\npreview: {replicas: 1}", ""},
+		"PreviewReplicasNone":  {"strategy: blue-green\npreview: {replicas: 0}", "preview.replicas"},
+		"PreviewOfACanary":     {"preview: {replicas: 1}", "write replicas in a step"},
+		"PreviewOfATest":       {"strategy: ab-test\nabTest: {match: [{uri: {prefix: /b}}]}\npreview: {replicas: 1}", "write replicas in a step"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -102,4 +106,23 @@ func TestARefusedVersionIsKept(t *testing.T) {
 	c.run("v3 to start, and v2 to go", 60, func(s *v1alpha1.TrafficShift) bool {
 		return s.Status.Candidate == "v3" && slices.Contains(c.deploymentSizes(), "micro-api-v2 0") && !slices.Contains(c.addresses(), "micro-api-v2")
 	})
+}
+
+func TestAPreviewOfFewPods(t *testing.T) {
+	c := newCluster(t)
+	c.adoptWith(service, blueGreen+"  preview: {replicas: 1}\n")
+	c.setImage("micro-api:1.2")
+	c.run("the preview", 60, previewing)
+	c.pass()
+	if diff := cmp.Diff([]string{"micro-api 0", "micro-api-v1 3", "micro-api-v2 1"}, c.deploymentSizes()); diff != "" {
+		t.Errorf("in the preview (-want +got):\n%s", diff)
+	}
+	c.run("the switch", 60, func(s *v1alpha1.TrafficShift) bool {
+		sizes := c.deploymentSizes()
+		if slices.Contains(sizes, "micro-api-v2 1") != (s.Status.State.Pods.WaitingSince == nil && s.Status.Weight == "0%") {
+			t.Errorf("at %s: %v", s.Status.Message, sizes)
+		}
+		return s.Status.Weight == "100%"
+	})
+	c.run("the promotion", 60, func(s *v1alpha1.TrafficShift) bool { return s.Status.Stable == "v2" })
 }
