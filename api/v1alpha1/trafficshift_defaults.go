@@ -62,6 +62,7 @@ func (s *TrafficShiftSpec) Default() {
 	if s.Deadline == nil {
 		s.Deadline = &metav1.Duration{Duration: 10 * time.Minute}
 	}
+	orDefault(&s.MinReplicas, 1)
 	orDefault(&s.KeepRejected, metav1.Duration{})
 	if s.Bake == nil {
 		s.Bake = &metav1.Duration{Duration: 10 * time.Minute}

@@ -53,7 +53,7 @@ func TestDefaultLeavesWhatIsSaid(t *testing.T) {
 	zero, one := metav1.Duration{}, int32(1)
 	said := TrafficShiftSpec{
 		Strategy: StrategyCanary, Steps: ladder("100"), Hold: &zero, MaxErrorRate: "0%", MinRequests: &one,
-		Capacity: CapacityProportional, ReadyThreshold: "80%", KeepRejected: &metav1.Duration{Duration: time.Second}, Autoscaler: AutoscalerFollow, Deadline: &metav1.Duration{Duration: time.Second}, Bake: &zero, Pacing: PacingLadder, MaxIncrease: "1%", MaxFailedRequests: &one,
+		Capacity: CapacityProportional, ReadyThreshold: "80%", KeepRejected: &metav1.Duration{Duration: time.Second}, MinReplicas: new(int32(2)), Autoscaler: AutoscalerFollow, Deadline: &metav1.Duration{Duration: time.Second}, Bake: &zero, Pacing: PacingLadder, MaxIncrease: "1%", MaxFailedRequests: &one,
 		Reporter: ReporterWaypoint,
 	}
 	got := *said.DeepCopy()
@@ -111,6 +111,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		"ReadyThresholdOfNone":  {func(s *TrafficShiftSpec) { s.ReadyThreshold = "0%" }, []string{"spec.readyThreshold"}},
 		"NegativeKeep":          {func(s *TrafficShiftSpec) { s.KeepRejected.Duration = -1 }, []string{"spec.keepRejected"}},
 		"PreviewOfACanary":      {func(s *TrafficShiftSpec) { s.Preview = &Preview{Replicas: new(int32(1))} }, []string{"spec.preview.replicas"}},
+		"NoMinReplicas":         {func(s *TrafficShiftSpec) { s.MinReplicas = new(int32(0)) }, []string{"spec.minReplicas"}},
 		"OtherAutoscaler":       {func(s *TrafficShiftSpec) { s.Autoscaler = "keda" }, []string{"spec.autoscaler"}},
 		"NegativeDrain":         {func(s *TrafficShiftSpec) { s.Drain = &metav1.Duration{Duration: -1} }, []string{"spec.drain"}},
 		"NoDeadline":            {func(s *TrafficShiftSpec) { s.Deadline = &metav1.Duration{} }, []string{"spec.deadline"}},

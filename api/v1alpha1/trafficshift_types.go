@@ -230,6 +230,14 @@ type TrafficShiftSpec struct {
 	// +optional
 	Capacity Capacity `json:"capacity,omitempty"`
 
+	// minReplicas is the least number of pods for a share of the traffic, however small: of a candidate, and with capacity proportional of the
+	// stable version. It is never more than replicas. It is no floor for an autoscaler, which has one of its own.
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	// +optional
+	MinReplicas *int32 `json:"minReplicas,omitempty"`
+
 	// drain is how long requests in flight may take to end after a version's weight was lowered, before it loses pods: the controller's
 	// setting where it is not given. The pods then end as their terminationGracePeriodSeconds says.
 	// +kubebuilder:validation:Type=string

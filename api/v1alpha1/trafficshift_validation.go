@@ -66,6 +66,9 @@ func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 	if s.Bake.Duration < 0 {
 		errs = append(errs, field.Invalid(path.Child("bake"), s.Bake.Duration.String(), "must not be negative"))
 	}
+	if s.MinReplicas != nil && *s.MinReplicas < 1 {
+		errs = append(errs, field.Invalid(path.Child("minReplicas"), *s.MinReplicas, "must be at least 1: a version without a pod gets no traffic"))
+	}
 	if s.KeepRejected != nil && s.KeepRejected.Duration < 0 {
 		errs = append(errs, field.Invalid(path.Child("keepRejected"), s.KeepRejected.Duration.String(), "must not be negative"))
 	}

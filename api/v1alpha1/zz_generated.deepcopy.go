@@ -1050,6 +1050,11 @@ func (in *TrafficShiftSpec) DeepCopyInto(out *TrafficShiftSpec) {
 		*out = new(int32)
 		**out = **in
 	}
+	if in.MinReplicas != nil {
+		in, out := &in.MinReplicas, &out.MinReplicas
+		*out = new(int32)
+		**out = **in
+	}
 	if in.Drain != nil {
 		in, out := &in.Drain, &out.Drain
 		*out = new(v1.Duration)

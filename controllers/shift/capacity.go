@@ -32,10 +32,13 @@ func (p *pass) strength() int32 {
 	return strength
 }
 
-// capacity is how many pods a weight needs: its share of the strength, rounded up, and never none.
+// capacity is how many pods a weight needs: its share of the strength, rounded up, and not fewer than the owner has every share carried by.
 func (p *pass) capacity(w v1alpha1.Permille) int32 {
-	whole := int64(v1alpha1.Whole)
-	return max(1, int32((int64(p.strength())*int64(w)+whole-1)/whole))
+	whole, least := int64(v1alpha1.Whole), int32(1)
+	if n := p.spec.MinReplicas; n != nil && w > 0 {
+		least = min(*n, p.strength())
+	}
+	return max(1, least, int32((int64(p.strength())*int64(w)+whole-1)/whole))
 }
 
 // enough is how many of the pods that a weight needs must be available before it is given: the share that the owner asks for, rounded up,

@@ -18,7 +18,11 @@ import (
 
 // needs is how many pods a weight needs, of the most that were asked for since the candidate started.
 func (w *world) needs(weight v1alpha1.Permille) int32 {
-	return (w.asked*int32(weight) + int32(v1alpha1.Whole) - 1) / int32(v1alpha1.Whole)
+	need := (w.asked*int32(weight) + int32(v1alpha1.Whole) - 1) / int32(v1alpha1.Whole)
+	if weight > 0 {
+		need = max(need, min(*w.spec.MinReplicas, w.asked))
+	}
+	return need
 }
 
 // suffices is how many of the pods that are needed must be there before a weight is given.
@@ -287,6 +291,9 @@ func TestOverlapIsTheMostThatAReleaseHas(t *testing.T) {
 		"ProportionalBlueGreen":  {4, v1alpha1.CapacityProportional, func(w *world) { strategies["blue-green"](w) }, 4},
 		"FewInThePreview":        {4, v1alpha1.CapacityFull, func(w *world) { strategies["blue-green"](w); w.preview1() }, 4},
 		"FewProportional":        {4, v1alpha1.CapacityProportional, func(w *world) { strategies["mirrored blue-green"](w); w.preview1() }, 4},
+		"LeastOfTwo":             {4, v1alpha1.CapacityFull, func(w *world) { w.spec.MinReplicas = new(int32(2)) }, 4},
+		"ProportionalLeastOfTwo": {4, v1alpha1.CapacityProportional, func(w *world) { w.spec.MinReplicas = new(int32(2)); steps(25, 50, 75, 100)(w) }, 2},
+		"ProportionalLeastOfAll": {4, v1alpha1.CapacityProportional, func(w *world) { w.spec.MinReplicas = new(int32(9)); steps(25, 50, 75, 100)(w) }, 4},
 		"ProportionalOnEvidence": {4, v1alpha1.CapacityProportional, func(w *world) { w.spec.Pacing, w.spec.Steps = v1alpha1.PacingAuto, nil }, 3},
 		"NoPods":                 {0, v1alpha1.CapacityFull, func(*world) {}, 0},
 	}
@@ -508,4 +515,51 @@ func TestAnOrderInAPreviewOfFewPods(t *testing.T) {
 	}
 	w.room = 6
 	w.run(60, w.stableIs("v2"))
+}
+
+// However small its share, a version has the pods that its owner wants for every share, as far as there are so many in all: a budget for
+// disruptions of one leaves one that answers.
+func TestMinReplicas(t *testing.T) {
+	tests := map[string]struct {
+		least    int32
+		capacity v1alpha1.Capacity
+		want     []string
+	}{
+		"Proportional": {2, v1alpha1.CapacityProportional, []string{
+			"0%: 4/0", "0%: 4/2", "25%: 4/2", "25%: 3/2", "50%: 3/2", "50%: 2/2", "50%: 2/3", "75%: 2/3", "75%: 2/4", "100%: 2/4", "0%: 2/4", "0%: 0/4",
+		}},
+		"Full":              {2, v1alpha1.CapacityFull, []string{"0%: 4/0", "0%: 4/2", "25%: 4/2", "50%: 4/2", "50%: 4/3", "75%: 4/3", "75%: 4/4", "100%: 4/4", "0%: 4/4", "0%: 0/4"}},
+		"NoMoreThanThatAll": {9, v1alpha1.CapacityProportional, []string{"0%: 4/0", "0%: 4/4", "25%: 4/4", "50%: 4/4", "75%: 4/4", "100%: 4/4", "0%: 4/4", "0%: 0/4"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := lockStep(t)
+			w.spec.MinReplicas, w.spec.Capacity = &tc.least, tc.capacity
+			sizes := w.sizes()
+			w.release(2)
+			w.run(300, w.stableIs("v2"))
+			if diff := cmp.Diff(tc.want, *sizes); diff != "" {
+				t.Errorf("sizes of v1/v2 by v2's weight (-want +got):\n%s\n%s", diff, w.transcript.String())
+			}
+		})
+	}
+}
+
+// On the way back the candidate makes room for the stable version, and keeps what it has weight for.
+func TestMinReplicasOnTheWayBack(t *testing.T) {
+	w := lockStep(t)
+	w.spec.MinReplicas = new(int32(2))
+	w.spec.Drain = &metav1.Duration{Duration: time.Second}
+	w.release(2)
+	w.run(300, func() bool { return w.state.Weight == 750 && w.versions["v1"].replicas == 2 })
+	w.room = 5
+	w.intents.Abort = "v2"
+	w.after = func() {
+		for _, r := range w.tables["mesh"] {
+			if d := w.versions[r.Version]; r.Weight > 0 && d.replicas < 2 {
+				t.Fatalf("%s has %s on %d pods", r.Version, r.Weight, d.replicas)
+			}
+		}
+	}
+	w.run(100, w.at(v1alpha1.PhaseFailed))
 }

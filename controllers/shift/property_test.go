@@ -22,6 +22,7 @@ func TestInvariantsHoldUnderAnything(t *testing.T) {
 		w := newWorld(t)
 		w.spec.Capacity = rapid.SampledFrom([]v1alpha1.Capacity{v1alpha1.CapacityFull, v1alpha1.CapacityProportional}).Draw(t, "capacity")
 		w.spec.ReadyThreshold = rapid.SampledFrom([]v1alpha1.Percent{"100%", "100%", "70%", "1%"}).Draw(t, "ready threshold")
+		w.spec.MinReplicas = new(int32(rapid.IntRange(1, 4).Draw(t, "least")))
 		w.spec.KeepRejected.Duration = rapid.SampledFrom([]time.Duration{0, 10 * time.Second, time.Hour}).Draw(t, "kept at first")
 		anyStrategy(t)(w)
 		for range rapid.IntRange(20, 150).Draw(t, "seconds") {

@@ -226,6 +226,7 @@ capacity: proportional
 drain: 10s
 readyThreshold: 80%
 keepRejected: 1h
+minReplicas: 2
 autoscaler: follow
 configTracking: true
 deadline: 1h

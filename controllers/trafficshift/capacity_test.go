@@ -23,6 +23,8 @@ func TestTheAPIServerRefusesMistakesInCapacity(t *testing.T) {
 		"ReadyThresholdOfNone": {`readyThreshold: "0.0%"`, "must be above 0%"},
 		"ReadyThresholdOfMore": {`readyThreshold: "101%"`, "readyThreshold"},
 		"ReadyThresholdWords":  {`readyThreshold: most`, "readyThreshold"},
+		"MinReplicas":          {"minReplicas: 3\nreplicas: 2", ""},
+		"MinReplicasNone":      {"minReplicas: 0", "minReplicas"},
 		"KeepRejected":         {"keepRejected: 1h30m", ""},
 		"KeepRejectedNegative": {"keepRejected: -1s", "keepRejected"},
 		"KeepRejectedWords":    {"keepRejected: long", "keepRejected"},
