@@ -138,11 +138,15 @@ type Session struct {
 }
 
 // Preview is the address of each live version.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.host) || !self.host.contains('{{version}}') || size(self.host.split('.')[0]) <= 67",message="preview.host: the first label, with v999999 in the place of {{version}}, must have at most 63 characters"
 type Preview struct {
-	// host is an external host that the candidate, or else the stable version, answers for at the gateways of hosts. It must be granted
-	// to the namespace as every other host.
+	// host is an external host that the candidate, or else the stable version, answers for at the gateways of hosts. With a place for
+	// the version, as the first label or in it, every live version has one of its own: {{version}}.preview.example.com is
+	// v1.preview.example.com and v2.preview.example.com, and shop-{{version}}.example.com is shop-v1.example.com. It must be granted
+	// to the namespace as every other host: with a place, by a wildcard or as it is written here.
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9]*[a-z0-9])?|([a-z0-9][-a-z0-9]*)?\{\{version\}\}([-a-z0-9]*[a-z0-9])?\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	// +optional
 	Host string `json:"host,omitempty"`
 	// replicas is how many pods a candidate of blue-green has while its preview alone shows it: all of them where it is not given. hold, gates

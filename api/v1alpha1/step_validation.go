@@ -10,7 +10,6 @@ import (
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -111,11 +110,12 @@ func (s *TrafficShiftSpec) validatePreviewHost(path *field.Path) field.ErrorList
 	switch {
 	case host == "":
 		return nil
-	case len(validation.IsDNS1123Subdomain(host)) > 0:
-		return field.ErrorList{field.Invalid(path, host, "must be the name of one host, such as preview.shop.example.com")}
+	case !IsPreviewHost(host):
+		return field.ErrorList{field.Invalid(path, host, "must be the name of one host, such as preview.shop.example.com, or have a place for the version in its first label, such as "+
+			PreviewPlace+".preview.shop.example.com; a label has at most 63 characters with v999999 in that place")}
 	case len(s.Hosts) == 0:
 		return field.ErrorList{field.Required(hosts, "preview.host needs hosts: the preview is served by their gateways")}
-	case slices.Contains(s.Hosts, host):
+	case slices.ContainsFunc(s.Hosts, func(h string) bool { return h == host || PreviewedAt(host, h) != "" }):
 		return field.ErrorList{field.Invalid(path, host, "is one of spec.hosts, which users come to: choose another one for the preview")}
 	}
 	return nil

@@ -78,6 +78,7 @@ const (
 // +kubebuilder:validation:XValidation:rule="!has(self.preview) || !has(self.preview.host) || has(self.hosts) && size(self.hosts) > 0",message="preview.host needs hosts: the preview is served by their gateways"
 // +kubebuilder:validation:XValidation:rule="!has(self.preview) || !has(self.preview.host) || !has(self.hosts) || !(self.preview.host in self.hosts)",message="preview.host is one of hosts, which users come to: choose another one for the preview"
 // +kubebuilder:validation:XValidation:rule="!has(self.preview) || !has(self.preview.replicas) || has(self.strategy) && self.strategy == 'blue-green'",message="preview.replicas is for strategy blue-green, whose preview comes before all else: leave it out, and write replicas in a step"
+// +kubebuilder:validation:XValidation:rule="!has(self.preview) || !has(self.preview.host) || !has(self.hosts) || !self.preview.host.contains('{{version}}') || !self.hosts.exists(h, h.matches('^' + self.preview.host.replace('.', '[.]').replace('{{version}}', 'v[1-9][0-9]*') + '$'))",message="one of hosts, which users come to, is what preview.host is for a version: choose another one for the preview"
 // +kubebuilder:validation:XValidation:rule="!has(self.routing) || !has(self.routing.virtualService) || !has(self.session) && (!has(self.strategy) || self.strategy != 'ab-test') && (!has(self.steps) || self.steps.all(s, has(s.weight)))",message="routing.virtualService attaches to routes of yours, of which only weights are written: leave it out, or leave out ab-test, session, match and mirror"
 // +kubebuilder:validation:XValidation:rule="!has(self.routing) || !has(self.routing.virtualService) || !has(self.hosts) || size(self.hosts) == 0",message="the hosts and gateways are those of routing.virtualService: leave out hosts"
 // +kubebuilder:validation:XValidation:rule="!has(self.routing) || !has(self.routing.api) || self.routing.api != 'gateway' || !has(self.hosts) || size(self.hosts) == 0 || (has(self.gateways) && size(self.gateways) > 0)",message="routing.api gateway makes no Gateway: name in gateways those of gateway.networking.k8s.io that serve the hosts"
@@ -311,7 +312,7 @@ type TrafficShiftSpec struct {
 	Session *Session `json:"session,omitempty"`
 
 	// preview gives every live version an address of its own, which no user's traffic comes to: a Service named as its Deployment. It
-	// is always there with strategy blue-green.
+	// is always there with strategy blue-green. status.previews has the addresses.
 	// +optional
 	Preview *Preview `json:"preview,omitempty"`
 
@@ -431,6 +432,11 @@ type TrafficShiftStatus struct {
 	// +listMapKey=type
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// previews are the addresses of the versions, where previews are asked for, as they were read back.
+	// +listType=map
+	// +listMapKey=version
+	// +optional
+	Previews []PreviewAddress `json:"previews,omitempty"`
 	// policy is the ShiftPolicy that the shift is under.
 	// +optional
 	Policy *PolicyInForce `json:"policy,omitempty"`
@@ -454,6 +460,17 @@ type TrafficShiftStatus struct {
 	// state is what the controller must not forget. It is written before the effects that depend on it.
 	// +optional
 	State State `json:"state,omitzero"`
+}
+
+// PreviewAddress is where one version can be looked at.
+type PreviewAddress struct {
+	// version names it.
+	Version string `json:"version"`
+	// service is the full name of its Service, for clients in the mesh.
+	Service string `json:"service"`
+	// host is the external host that leads to it, where hosts are asked for.
+	// +optional
+	Host string `json:"host,omitempty"`
 }
 
 // RefusedWrite is a write that the API server, or what it asks, did not take. It is tried again.

@@ -24,7 +24,7 @@ func (s Scope) entry(d shift.Desired) []Step {
 	switch own := s.hosted() && len(s.Entry.Gateways) == 0; {
 	case !d.Mesh:
 	case own:
-		steps = append(steps, Step{Apply, s.MakeGateway()})
+		steps = append(steps, Step{Apply, s.MakeGateway(d)})
 	case s.Leave:
 		steps = append(steps, s.deleteHosts(), s.deleteGateway())
 	case len(s.Entry.Gateways) > 0:
@@ -38,19 +38,23 @@ func (s Scope) deleteHosts() Step {
 	return Step{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(HostsName(s.Template.Name))}}
 }
 
-func (s Scope) deleteGateway() Step { return Step{Delete, s.MakeGateway()} }
+func (s Scope) deleteGateway() Step { return Step{Delete, s.MakeGateway(shift.Desired{})} }
 
 // MakeGateway makes a gateway for the hosts that were asked for and for nothing else.
-func (s Scope) MakeGateway() *networkingv1.Gateway {
+func (s Scope) MakeGateway(d shift.Desired) *networkingv1.Gateway {
 	gw := &networkingv1.Gateway{TypeMeta: gatewayType, ObjectMeta: s.meta(s.Template.Name)}
 	gw.Spec.Selector = s.GatewaySelector
-	gw.Spec.Servers = s.servers()
+	gw.Spec.Servers = s.servers("", s.Entry.served())
+	if hosts := s.GatewayPreviews(d); len(hosts) > 0 {
+		gw.Spec.Servers = append(gw.Spec.Servers, s.servers("-preview", hosts)...)
+	}
 	return gw
 }
 
-// served are the hosts that clients may ask a gateway for.
+// served are the hosts that clients may ask a gateway for. The hosts of versions have servers of their own: they come and go, and with TLS
+// a server whose hosts change closes its connections.
 func (e Entry) served() []string {
-	if e.Preview == "" {
+	if e.Preview == "" || v1alpha1.PreviewsEach(e.Preview) {
 		return e.Hosts
 	}
 	return append(slices.Clone(e.Hosts), e.Preview)

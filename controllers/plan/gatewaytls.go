@@ -59,8 +59,8 @@ func checkTLS(tls *networking.ServerTLSSettings, path *field.Path) field.ErrorLi
 }
 
 // servers are those of a Gateway of ours: plain HTTP, or, with TLS, HTTPS beside a redirect to it.
-func (s Scope) servers() []*networking.Server {
-	plain := &networking.Server{Port: &networking.Port{Number: plainPort, Name: "http", Protocol: "HTTP"}, Hosts: s.Entry.served()}
+func (s Scope) servers(mark string, hosts []string) []*networking.Server {
+	plain := &networking.Server{Port: &networking.Port{Number: plainPort, Name: "http" + mark, Protocol: "HTTP"}, Hosts: hosts}
 	if s.TLS == nil {
 		return []*networking.Server{plain}
 	}
@@ -68,7 +68,7 @@ func (s Scope) servers() []*networking.Server {
 		plain.Tls = &networking.ServerTLSSettings{HttpsRedirect: true}
 	}
 	secure := &networking.Server{
-		Port: &networking.Port{Number: securePort, Name: "https", Protocol: "HTTPS"}, Hosts: s.Entry.served(), Tls: s.TLS.DeepCopy(),
+		Port: &networking.Port{Number: securePort, Name: "https" + mark, Protocol: "HTTPS"}, Hosts: hosts, Tls: s.TLS.DeepCopy(),
 	}
 	return []*networking.Server{plain, secure}
 }

@@ -39,6 +39,7 @@ type scenario struct {
 	Records         map[string]recorded
 	Previews        []string
 	Shown           bool
+	Hosted          []string
 	Restarted       map[string]string
 	Autoscaler      *autoscalingv2.HorizontalPodAutoscaler
 	Scaled          *scaled
@@ -123,7 +124,7 @@ func (s scenario) scope(t *testing.T) plan.Scope {
 	scope := plan.Scope{
 		Shift:    &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Name: s.Deployment.Name, Namespace: s.Deployment.Namespace}, Spec: spec},
 		Template: &s.Deployment, Service: &s.Service, Host: s.Host, Policy: s.Policy, GatewaySelector: s.GatewaySelector,
-		Autoscaler: s.Autoscaler, Restarted: s.Restarted, Records: map[string]*appsv1.ControllerRevision{}, Previews: s.Previews, Shown: s.Shown, Versions: s.Versions,
+		Autoscaler: s.Autoscaler, Restarted: s.Restarted, Records: map[string]*appsv1.ControllerRevision{}, Previews: s.Previews, Shown: s.Shown, Hosted: s.Hosted, Versions: s.Versions,
 		Entry: plan.Entry{Hosts: spec.Hosts, Gateways: plan.QualifiedGateways(s.Deployment.Namespace, spec.Gateways)},
 	}
 	if spec.Preview != nil {

@@ -89,9 +89,11 @@ type Scope struct {
 	// nobody asks for any more is to go.
 	Entry Entry
 	Leave bool
-	// Previews are the versions that have a Service of their own; Shown is whether there is a VirtualService for the preview's host.
+	// Previews are the versions that have a Service of their own; Shown is whether there is a VirtualService for the preview's host, and
+	// Hosted are the versions that have one for a host of their own.
 	Previews []string
 	Shown    bool
+	Hosted   []string
 	// Host is the Service's fully qualified name (rule V1). Short names resolve against the VirtualService's namespace.
 	Host string
 	// RuleBeside is whether a DestinationRule of the user's has the name that ours would have.
@@ -130,7 +132,7 @@ type Scope struct {
 type Entry struct {
 	// Hosts are the external hosts, Gateways what serves them, each with its namespace; none makes one.
 	Hosts, Gateways []string
-	// Preview is a host of the version that is being tried, at the same gateways.
+	// Preview is a host of the version that is being tried, at the same gateways, or one with a place for the version, of each.
 	Preview string
 	// Port is the Service's port that serves them; 0 takes the one named http, or else the first.
 	Port int32

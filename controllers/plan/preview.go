@@ -40,26 +40,60 @@ func (s Scope) previews(d shift.Desired) []Step {
 	for _, version := range wanted {
 		steps = append(steps, Step{Apply, s.MakeVersionService(version)})
 	}
-	switch shown := s.Entry.Preview != "" && len(HTTPPorts(s.Service)) > 0 && slices.Contains(wanted, d.Preview); {
-	case shown:
-		steps = append(steps, Step{Apply, s.MakePreviewVirtualService(d.Preview)})
-	case s.Entry.Preview != "" && len(wanted) > 0 && d.Preview == "": // stays as it is
-	case s.Shown:
-		steps = append(steps, Step{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(PreviewName(s.Template.Name))}})
-	}
+	steps = append(steps, s.previewHosts(d, wanted)...)
 	for _, version := range s.Previews {
-		if !slices.Contains(wanted, version) && (d.Unroute || !slices.Contains(d.Subsets, version) || !Previewed(s.Shift.Spec)) {
+		leads := d.Mesh && slices.Contains(s.Hosted, version) // a host, as read back: it goes first
+		if !slices.Contains(wanted, version) && (d.Unroute || !slices.Contains(d.Subsets, version) || !Previewed(s.Shift.Spec)) && !leads {
 			steps = append(steps, Step{Delete, &corev1.Service{TypeMeta: serviceType, ObjectMeta: s.meta(VersionName(s.Template.Name, version))}})
 		}
 	}
 	return steps
 }
 
+// previewHosts are the VirtualServices for the hosts of previews: one that follows the candidate, or one for each version.
+func (s Scope) previewHosts(d shift.Desired, addressed []string) []Step {
+	asked := s.Entry.Preview != "" && len(HTTPPorts(s.Service)) > 0
+	each, one := asked && s.hostsEach(), s.Entry.Preview != "" && !s.hostsEach()
+	var steps []Step
+	switch {
+	case asked && one && slices.Contains(addressed, d.Preview):
+		steps = append(steps, Step{Apply, s.MakePreviewVirtualService(d.Preview)})
+	case one && len(addressed) > 0 && d.Preview == "": // stays as it is
+	case s.Shown:
+		steps = append(steps, s.deletePreview(s.Template.Name))
+	}
+	var hosted []string
+	for _, version := range d.Previews {
+		if each && slices.Contains(addressed, version) {
+			hosted = append(hosted, version)
+			steps = append(steps, Step{Apply, s.MakePreviewVirtualService(version)})
+		}
+	}
+	for _, version := range s.Hosted {
+		if !slices.Contains(hosted, version) {
+			steps = append(steps, s.deletePreview(VersionName(s.Template.Name, version)))
+		}
+	}
+	return steps
+}
+
+// hostsEach reports whether every version has a host of its own.
+func (s Scope) hostsEach() bool { return v1alpha1.PreviewsEach(s.Entry.Preview) }
+
+func (s Scope) deletePreview(of string) Step {
+	return Step{Delete, &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(PreviewName(of))}}
+}
+
 // MakePreviewVirtualService makes the one for the preview's host, bound to the gateways of the hosts that users come to. It goes to the
-// version's own Service: what comes that way is told from what users ask for.
+// version's own Service: what comes that way is told from what users ask for. Where every version has a host, each is an object of its
+// own, so that one comes and goes without another, and says what it was made from.
 func (s Scope) MakePreviewVirtualService(version string) *networkingv1.VirtualService {
 	vs := &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(PreviewName(s.Template.Name))}
-	vs.Spec.Hosts = []string{s.Entry.Preview}
+	if s.hostsEach() {
+		vs.Name = PreviewName(VersionName(s.Template.Name, version))
+		vs.Annotations = map[string]string{v1alpha1.AnnotationPreview: s.Entry.Preview}
+	}
+	vs.Spec.Hosts = []string{v1alpha1.PreviewHost(s.Entry.Preview, version)}
 	vs.Spec.Gateways = s.gateways()
 	port := s.entryPort()
 	vs.Spec.Http = []*networking.HTTPRoute{{
@@ -70,6 +104,23 @@ func (s Scope) MakePreviewVirtualService(version string) *networkingv1.VirtualSe
 		}},
 	}}
 	return vs
+}
+
+// GatewayPreviews are the hosts that a Gateway of ours takes for versions: a wildcard where the version is a whole label, because then
+// nothing changes with a release, or else the hosts that there are and those that are about to be.
+func (s Scope) GatewayPreviews(d shift.Desired) []string {
+	if !s.hostsEach() {
+		return nil
+	}
+	if rest, whole := strings.CutPrefix(s.Entry.Preview, v1alpha1.PreviewPlace); whole && strings.HasPrefix(rest, ".") {
+		return slices.DeleteFunc([]string{"*" + rest}, func(h string) bool { return slices.Contains(s.Entry.Hosts, h) })
+	}
+	var hosts []string
+	for _, version := range slices.Concat(s.Hosted, d.Previews) {
+		hosts = append(hosts, v1alpha1.PreviewHost(s.Entry.Preview, version))
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
 }
 
 // VersionHost is the full name of a version's own Service.

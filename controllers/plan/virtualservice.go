@@ -142,7 +142,7 @@ func (s Scope) unroute() []Step {
 	steps = append(steps, Step{Disown, hosts})
 	if len(s.Entry.Gateways) == 0 {
 		s.Entry.Preview = "" // which nobody answers for any more
-		gateway := s.MakeGateway()
+		gateway := s.MakeGateway(shift.Desired{})
 		gateway.ObjectMeta = s.disowned(gateway.Name)
 		steps = append(steps, Step{Disown, gateway})
 	}

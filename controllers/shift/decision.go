@@ -70,6 +70,8 @@ type Desired struct {
 	// Preview is the version that is shown to whoever asks for the preview: the candidate, once its address leads there, or else stable;
 	// empty leaves the preview as it is.
 	Preview string
+	// Previews are the versions that their own preview hosts lead to, where each has one.
+	Previews []string
 	// Bare routes the service without subsets: it is being handed back.
 	Bare bool
 	// Unroute removes the VirtualServices that Sluice alone needs, and the DestinationRule.

@@ -21,7 +21,7 @@ func (p *pass) desired() Desired {
 	if d.Mesh {
 		d.Subsets = p.subsets()
 		d.Routes = p.routes()
-		d.Preview = p.preview()
+		d.Preview, d.Previews = p.preview(), p.previews(d.Subsets)
 		if len(d.Routes) > 0 {
 			d.Match, d.Mirror, d.Sessions = p.match(), p.mirror(), p.sessions()
 		}
@@ -215,6 +215,7 @@ func (p *pass) desiredDetaching() Desired {
 	switch p.next.Stage {
 	case v1alpha1.StageReturning:
 		d.Mesh, d.Subsets = p.obs.Rule, slices.DeleteFunc(slices.Clone(p.obs.Subsets), p.unrouted)
+		d.Previews = p.previews(d.Subsets)
 	case v1alpha1.StageUnpinning:
 		d.Mesh, d.Subsets, d.Bare = p.obs.Rule, p.obs.Subsets, true
 	case v1alpha1.StageRemoving:

@@ -1,6 +1,10 @@
 package shift
 
-import "github.com/sluice-dev/sluice/api/v1alpha1"
+import (
+	"slices"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+)
 
 // mostGiven is how many weights an epoch of cookies names: one more begins a new epoch.
 const mostGiven = 64
@@ -57,6 +61,27 @@ func (p *pass) preview() string {
 		return ""
 	}
 	return stable
+}
+
+// previews are the versions that a host of their own leads to, where each is to have one.
+func (p *pass) previews(subsets []string) []string {
+	if p.next.Phase == v1alpha1.PhaseAdopting && p.next.RoutedSince == nil && !p.settled(p.next.SubsetSince) {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(subsets), func(version string) bool { return !p.previewable(version) })
+}
+
+// previewable reports whether a host of its own leads a version's testers to pods: from when the proxies know its Service, until it leaves the
+// routes. Its host counts as one of those, so that the Service goes only when the proxies have forgotten the host.
+func (p *pass) previewable(version string) bool {
+	if p.obs.version(version).Unaddressed {
+		return false
+	}
+	if version == p.next.Candidate {
+		return p.subsetted(version) && p.settled(p.next.SubsetSince)
+	}
+	i := slices.IndexFunc(p.next.Retiring, func(r v1alpha1.Retiring) bool { return r.Version == version })
+	return i < 0 || p.next.Retiring[i].UnroutedSince == nil && !p.drained(p.next.Retiring[i])
 }
 
 // noteSessions keeps the weights that cookies were given at. A weight that was lowered, by whomever, begins a new epoch; so does the first

@@ -249,7 +249,7 @@ func anyObservation(t *rapid.T) shift.Observation {
 			o.Versions = append(o.Versions, shift.Version{
 				Name: name, Recorded: rapid.Bool().Draw(t, "recorded"), Proven: rapid.Bool().Draw(t, "proven"), Exists: rapid.Bool().Draw(t, "runs"),
 				Replicas: max(0, n("replicas")), Ready: n("ready"), Available: n("available"), Restarts: n("restarts"),
-				Unaddressed: rapid.Bool().Draw(t, "unaddressed"),
+				Unaddressed: rapid.Bool().Draw(t, "unaddressed"), Previewed: rapid.Bool().Draw(t, "previewed"),
 			})
 		}
 	}

@@ -71,7 +71,7 @@ func (p *pass) retire(version string, drained bool) {
 }
 
 // noticeExit follows a version along the one way out (rules R1 and R3 of the mesh): weight 0 everywhere, drained, out of the
-// routes, out of the subsets. Each clock starts when the one before has run and its effect was read back.
+// routes, a preview's host of its own among them, out of the subsets. Each clock starts when the one before has run and its effect was read back.
 func (p *pass) noticeExit(r *v1alpha1.Retiring) {
 	_, high, listed, _ := p.obs.weights(r.Version)
 	reached := high > 0 || p.obs.reaches(r.Version)
@@ -81,7 +81,7 @@ func (p *pass) noticeExit(r *v1alpha1.Retiring) {
 	if r.ZeroSince == nil && !reached {
 		r.ZeroSince = p.stamp()
 	}
-	if r.UnroutedSince == nil && r.ZeroSince != nil && !listed {
+	if r.UnroutedSince == nil && r.ZeroSince != nil && !listed && !p.obs.version(r.Version).Previewed {
 		r.UnroutedSince = p.stamp()
 	}
 	if r.UnsubsetSince == nil && p.settled(r.UnroutedSince) && !slices.Contains(p.obs.Subsets, r.Version) {

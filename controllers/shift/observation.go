@@ -99,6 +99,8 @@ type Version struct {
 	RestartedAt string
 	// Unaddressed is whether the Service of its own, which it is to have while it has a subset, is not there.
 	Unaddressed bool
+	// Previewed is whether a preview's host of its own leads to it.
+	Previewed bool
 	// Exists is whether its Deployment does; Replicas, Ready and Available are that Deployment's. Its template never changes, so its
 	// counts speak of this version even while it is being scaled.
 	Exists                     bool

@@ -114,7 +114,10 @@ func disturb(t *rapid.T, w *world) {
 	case 19:
 		anyStrategy(t)(w)
 	case 20:
-		w.spec.Session = nil
+		w.spec.Session, w.spec.Preview = nil, nil
+		if rapid.Bool().Draw(t, "preview") {
+			w.spec.Preview = &v1alpha1.Preview{}
+		}
 		if rapid.Bool().Draw(t, "sticky") {
 			w.spec.Session = &v1alpha1.Session{}
 		}

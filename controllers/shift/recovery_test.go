@@ -33,6 +33,7 @@ func TestADeploymentCreatedAgainUnderItsNameStartsOver(t *testing.T) {
 	clear(w.proven)
 	clear(w.tables)
 	w.subsets, w.rule, w.held, w.preview = nil, false, false, ""
+	clear(w.hosts)
 	w.uid, w.templateRun = "second", deployment{replicas: 3, template: 1}
 	w.after = func() {
 		stable := w.versions[w.state.Stable]
@@ -63,7 +64,7 @@ func TestADestinationRuleDeletedDuringRollingBackDoesNotStopTheWayBack(t *testin
 	if w.state.Phase != v1alpha1.PhaseRollingBack || w.state.Weight == 0 {
 		t.Fatalf("%s; want a way back that is under way", w.last)
 	}
-	w.subsets, w.rule = nil, false
+	w.subsets, w.rule, w.robbed = nil, false, true
 	for range 4 {
 		w.passUnchecked()
 		w.tick()

@@ -45,6 +45,9 @@ type world struct {
 	rule        bool
 	addressed   map[string]time.Time // since when a version has had a Service of its own, which goes with its subset
 	preview     string               // the version that the preview shows
+	hosts       map[string]bool      // the versions that a preview's host of their own leads to
+	unhosted    map[string]time.Time // since when none leads to a version any more
+	robbed      bool                 // somebody deletes the DestinationRule: what goes with a subset goes without its order
 
 	evidence    bool
 	errorRate   map[int]float64 // by template
@@ -122,7 +125,7 @@ func newWorld(t failer) *world {
 	w := &world{
 		t: t, now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), template: 1, generation: 1,
 		templateRun: deployment{replicas: 3, ready: 3, template: 1}, uid: "first",
-		records: map[string]int{}, proven: map[string]bool{}, verdicts: map[string]string{}, restarts: map[string]string{}, versions: map[string]*deployment{}, addressed: map[string]time.Time{},
+		records: map[string]int{}, proven: map[string]bool{}, verdicts: map[string]string{}, restarts: map[string]string{}, versions: map[string]*deployment{}, addressed: map[string]time.Time{}, hosts: map[string]bool{}, unhosted: map[string]time.Time{},
 		tables: map[string][]shift.Route{}, bare: map[string]bool{}, matched: map[string]string{}, mirrored: map[string]shift.Route{}, group: 200,
 		evidence: true, errorRate: map[int]float64{}, rps: 100, broken: map[int]bool{}, historyLimit: 10,
 		noHost:   func(v1alpha1.Permille) float64 { return 0 },
@@ -171,7 +174,7 @@ func (w *world) observe() shift.Observation {
 			v.Exists, v.Replicas, v.Ready, v.Available, v.Restarts = true, d.replicas, d.ready, d.ready, d.restarts
 		}
 		_, addressed := w.addressed[name]
-		v.Unaddressed = !addressed
+		v.Unaddressed, v.Previewed = !addressed, w.hosts[name]
 		o.Versions = append(o.Versions, v)
 	}
 	o.NextVersion = fmt.Sprintf("v%d", highest+1)
@@ -340,7 +343,7 @@ func (w *world) writes(d shift.Desired) []func() {
 	}
 	switch {
 	case d.Unroute:
-		add(func() { w.subsets, w.rule, w.preview = nil, false, "" })
+		add(func() { w.subsets, w.rule, w.preview = nil, false, ""; clear(w.hosts) })
 	case d.Mesh && len(d.Subsets) > 0:
 		add(func() {
 			for _, v := range w.subsets {
@@ -352,6 +355,7 @@ func (w *world) writes(d shift.Desired) []func() {
 		})
 		add(func() { w.address(d.Subsets) })
 		add(func() { w.show(d.Preview) })
+		add(func() { w.host(d.Previews) })
 	}
 	if r := d.Restart; r != nil {
 		add(func() { w.restarts[r.Version] = r.At })
@@ -438,7 +442,16 @@ func (w *world) kept(version string) bool {
 
 // address gives versions a Service each.
 func (w *world) address(versions []string) {
-	maps.DeleteFunc(w.addressed, func(v string, _ time.Time) bool { return !slices.Contains(versions, v) })
+	w.t.Helper()
+	maps.DeleteFunc(w.addressed, func(v string, _ time.Time) bool {
+		if slices.Contains(versions, v) {
+			return false
+		}
+		if gone, was := w.unhosted[v]; !w.robbed && (w.hosts[v] || was && w.now.Before(gone.Add(timing.Settle))) {
+			w.t.Fatalf("%s loses its Service at %v, while proxies may know its preview's host (until %v)\n%s", v, w.now, gone, w.transcript.String())
+		}
+		return true
+	})
 	for _, v := range versions {
 		if _, ok := w.addressed[v]; !ok {
 			w.addressed[v] = w.now
@@ -456,6 +469,24 @@ func (w *world) show(version string) {
 		w.t.Fatalf("the preview goes to %s, whose Service is there since %v; now it is %v\n%s", version, since, w.now, w.transcript.String())
 	}
 	w.preview = version
+}
+
+// host gives versions a preview's host each, which never leads where the proxies may not have found a pod.
+func (w *world) host(versions []string) {
+	w.t.Helper()
+	for v := range w.hosts {
+		if !slices.Contains(versions, v) {
+			delete(w.hosts, v)
+			w.unhosted[v] = w.now
+		}
+	}
+	for _, v := range versions {
+		if since, ok := w.addressed[v]; !w.hosts[v] && (!ok || w.now.Before(since.Add(timing.Settle))) {
+			w.t.Fatalf("the host of %s leads to a Service that is there since %v; now it is %v\n%s", v, since, w.now, w.transcript.String())
+		}
+		w.hosts[v] = true
+		delete(w.unhosted, v)
+	}
 }
 
 // tick lets a second go by: pods become ready one after the other.

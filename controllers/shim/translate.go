@@ -86,7 +86,7 @@ var table = []entry{
 	{sluice.AnnotationTestDuration, "abTest.duration", parseDuration, `a duration, such as "48h"`},
 	{sluice.AnnotationConclude, "abTest.conclude", parseOneOf("end", sluice.ConcludePromote, sluice.ConcludeDecide), `promote or decide`},
 	{sluice.AnnotationSession, "session", parseSession, `"true", "false" or a duration of at least 1s, such as "24h"; an ab-test always keeps its users`},
-	{sluice.AnnotationPreview, "preview", parsePreview, `"true", or a host such as preview.shop.example.com`},
+	{sluice.AnnotationPreview, "preview", parsePreview, `"true", or a host such as preview.shop.example.com, or {{version}}.preview.shop.example.com`},
 	{sluice.AnnotationHold, "hold", parseDuration, `a duration, such as "90s" or "5m"`},
 	{sluice.AnnotationMaxErrorRate, "maxErrorRate", parsePercent, `a percentage, such as "1%" or "0.5%"`},
 	{sluice.AnnotationMaxIncrease, "maxIncrease", parsePercent, `a percentage above 0.1%, such as "0.5%"`},

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/util/validation"
-
 	sluice "github.com/sluice-dev/sluice/api/v1alpha1"
 )
 
@@ -81,12 +79,12 @@ func parseSession(s string) (any, error) {
 	return map[string]any{"maxAge": age}, nil
 }
 
-// parsePreview reads "true", or a host: a name with a dot, so that neither is taken for the other.
+// parsePreview reads "true", or a host, with or without a place for the version: a name with a dot, so that neither is taken for the other.
 func parsePreview(s string) (any, error) {
 	if s == "true" {
 		return map[string]any{}, nil
 	}
-	if !strings.Contains(s, ".") || len(validation.IsDNS1123Subdomain(s)) > 0 {
+	if !strings.Contains(s, ".") || !sluice.IsPreviewHost(s) {
 		return nil, errors.New("not a host")
 	}
 	return map[string]any{"host": s}, nil

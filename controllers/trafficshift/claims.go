@@ -67,8 +67,7 @@ func (r *Reconciler) claimingVirtualServices(ctx context.Context, w *world) ([]s
 		past, contests := r.routesTo(vs, w.scope.Host), false
 		for _, host := range vs.Spec.GetHosts() {
 			inMesh := mesh && r.fullName(host, vs.Namespace) == w.scope.Host
-			asked := slices.ContainsFunc(slices.Concat(w.spec.Hosts, w.previewHost()), func(h string) bool { return strings.EqualFold(h, host) })
-			if inMesh || asked && (past || catchesAll(vs)) && all.meet(gateways, bound, host) {
+			if inMesh || w.asksFor(host) && (past || catchesAll(vs)) && all.meet(gateways, bound, host) {
 				claims = append(claims, fmt.Sprintf("VirtualService %s/%s (host %s)", vs.Namespace, vs.Name, host))
 				contests = true
 			}
@@ -91,7 +90,7 @@ func (w *world) accountedFor(vs *networkingv1.VirtualService) bool {
 		return false
 	}
 	return here && (vs.Name == w.shift.Name || vs.Name == plan.HostsName(w.shift.Name) && len(w.spec.Hosts) > 0 ||
-		vs.Name == plan.PreviewName(w.shift.Name) && len(w.previewHost()) > 0)
+		vs.Name == plan.PreviewName(w.shift.Name) && len(w.previewHost()) > 0 && !w.hostsEach())
 }
 
 // routesTo reports whether a VirtualService sends requests or connections to a host without a subset.

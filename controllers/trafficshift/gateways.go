@@ -37,7 +37,10 @@ func (r *Reconciler) gateways(ctx context.Context, w *world) (gateways, error) {
 	if len(w.spec.Gateways) == 0 {
 		made := w.scope
 		made.Entry = plan.Entry{Hosts: w.spec.Hosts}
-		all[w.shift.Namespace+"/"+w.shift.Name] = made.MakeGateway()
+		if w.hostsEach() {
+			made.Entry.Preview = w.spec.Preview.Host
+		}
+		all[w.shift.Namespace+"/"+w.shift.Name] = made.MakeGateway(shift.Desired{Previews: w.previewable()})
 	}
 	return all, nil
 }
@@ -66,7 +69,11 @@ func (r *Reconciler) checkGateways(ctx context.Context, w *world) ([]shift.Probl
 		problems = append(problems, problem(v1alpha1.ReasonGatewayNotFound, "spec.gateways: there is no Gateway %q; create it, or name one of those that take %s: %s",
 			name, strings.Join(w.spec.Hosts, ", "), list(all.serving(w.shift.Namespace, w.spec.Hosts))))
 	}
-	for _, host := range w.spec.Hosts {
+	asked := w.spec.Hosts
+	if w.hostsEach() && len(w.spec.Gateways) > 0 {
+		asked = slices.Concat(asked, w.previewHost()) // which a wildcard takes, whatever the version
+	}
+	for _, host := range asked {
 		if len(found) > 0 && !slices.ContainsFunc(found, func(g *networkingv1.Gateway) bool { return takes(g, w.shift.Namespace, host) }) {
 			problems = append(problems, problem(v1alpha1.ReasonGatewayWithoutHost, "no server of Gateway %s takes the host %q from namespace %s (its servers take: %s); add the host to servers[].hosts, or name a Gateway that has it: %s",
 				nameOf(found[0]), host, w.shift.Namespace, list(hostsOf(found[0])), list(all.serving(w.shift.Namespace, []string{host}))))

@@ -62,13 +62,18 @@ func (r *Reconciler) checkTLSHosts(ctx context.Context, w *world) ([]shift.Probl
 	if err := r.Client.List(ctx, &list); err != nil {
 		return nil, fmt.Errorf("listing Gateways: %w", err)
 	}
+	hosts := w.spec.Hosts
+	if made := w.scope; w.hostsEach() {
+		made.Entry = plan.Entry{Hosts: w.spec.Hosts, Preview: w.spec.Preview.Host}
+		hosts = slices.Concat(hosts, made.GatewayPreviews(shift.Desired{Previews: w.previewable()}))
+	}
 	var found []string
 	for _, theirs := range list.Items {
 		mine := w.gateway != nil && w.takeable(w.gateway)
 		if mine && (theirs.UID == w.gateway.UID || plan.LiveTLS(w.gateway) != nil && w.gateway.CreationTimestamp.Before(&theirs.CreationTimestamp)) {
 			continue
 		}
-		if why := plan.TLSConflict(theirs, r.Config.GatewaySelector, w.spec.Hosts); why != "" {
+		if why := plan.TLSConflict(theirs, r.Config.GatewaySelector, hosts); why != "" {
 			found = append(found, fmt.Sprintf("Gateway %s/%s: %s", theirs.Namespace, theirs.Name, why))
 		}
 	}
@@ -79,5 +84,5 @@ func (r *Reconciler) checkTLSHosts(ctx context.Context, w *world) ([]shift.Probl
 	w.keepTLS()
 	return []shift.Problem{problem(v1alpha1.ReasonDuplicateTLSHost,
 		"Istio would skip the TLS server of %s without a word; name that Gateway with the annotation %s, or take the host out of it: %s",
-		strings.Join(w.spec.Hosts, ", "), v1alpha1.AnnotationGateway, strings.Join(found, ", "))}, nil
+		strings.Join(hosts, ", "), v1alpha1.AnnotationGateway, strings.Join(found, ", "))}, nil
 }

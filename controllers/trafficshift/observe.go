@@ -335,7 +335,7 @@ func (w *world) nextVersion() string {
 	for {
 		n++
 		name := fmt.Sprintf("v%d", n)
-		if _, taken := w.deployments[plan.VersionName(w.shift.Name, name)]; !taken && !w.previewTaken(name) {
+		if _, taken := w.deployments[plan.VersionName(w.shift.Name, name)]; !taken && len(w.previewTaken(name)) == 0 {
 			return name
 		}
 	}
@@ -404,6 +404,9 @@ func (r *Reconciler) readMesh(ctx context.Context, w *world) error {
 		} else if found {
 			w.tables[name] = vs
 		}
+	}
+	if err := r.readPreviewHosts(ctx, w); err != nil {
+		return err
 	}
 	if err := r.readRule(ctx, w); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -209,11 +210,15 @@ func (w *world) checkNames() []shift.Problem {
 			taken("VirtualService", name)
 		}
 	}
-	if vs, ok := w.tables[plan.PreviewName(w.shift.Name)]; ok && !w.ours(vs) && len(w.previewHost()) > 0 {
+	if vs, ok := w.tables[plan.PreviewName(w.shift.Name)]; ok && !w.ours(vs) && len(w.previewHost()) > 0 && !w.hostsEach() {
 		taken("VirtualService", vs.Name)
 	}
-	for _, name := range w.previewsTaken() {
-		taken("Service", name)
+	for _, o := range w.previewsTaken() {
+		kind := "Service"
+		if _, host := o.(*networkingv1.VirtualService); host {
+			kind = "VirtualService"
+		}
+		taken(kind, o.GetName())
 	}
 	if w.namesake != nil && len(w.services) == 0 && w.established == "" && !unselecting(w.namesake) {
 		taken("Service", w.namesake.Name)

@@ -1,7 +1,9 @@
 package trafficshift
 
 import (
+	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -99,6 +101,195 @@ func TestEveryLiveVersionHasAnAddress(t *testing.T) {
 	c.pass()
 	if diff := cmp.Diff([]string{"micro-api"}, c.addresses()); diff != "" || c.shows() != "" {
 		t.Errorf("nobody asks for it, and the preview shows %q; Services (-want +got):\n%s", c.shows(), diff)
+	}
+}
+
+// hosted are the versions that have a preview's host of their own, each with the host and where it leads.
+func (c *cluster) hosted() map[string]string {
+	c.Helper()
+	var all networkingv1.VirtualServiceList
+	if err := c.List(c.Context(), &all, client.InNamespace(c.ns)); err != nil {
+		c.Fatal(err)
+	}
+	hosted := map[string]string{}
+	for _, vs := range all.Items {
+		if name, ok := strings.CutSuffix(vs.Name, "-preview"); ok {
+			to, _, _ := strings.Cut(vs.Spec.GetHttp()[0].GetRoute()[0].GetDestination().GetHost(), ".")
+			hosted[name] = vs.Spec.GetHosts()[0] + " to " + to
+		}
+	}
+	return hosted
+}
+
+// gatewayHosts are the hosts of each server of our Gateway.
+func (c *cluster) gatewayHosts() map[string][]string {
+	c.Helper()
+	gateway, hosts := &networkingv1.Gateway{}, map[string][]string{}
+	c.get("micro-api", gateway)
+	for _, s := range gateway.Spec.GetServers() {
+		hosts[s.GetPort().GetName()] = s.GetHosts()
+	}
+	return hosts
+}
+
+// Each live version is led to by a host of its own from when its Service is there until after its routes are gone, and never longer than its
+// Service is. Users' hosts are not touched.
+func TestEveryLiveVersionHasAHost(t *testing.T) {
+	for name, tc := range map[string]struct {
+		host    string
+		v1, v2  string
+		gateway func(versions ...string) []string
+	}{
+		"WholeLabel": {"{{version}}.preview.example.com", "v1.preview.example.com", "v2.preview.example.com", func(...string) []string { return []string{"*.preview.example.com"} }},
+		"PartOfALabel": {"shop-{{version}}.example.com", "shop-v1.example.com", "shop-v2.example.com", func(versions ...string) []string {
+			for i, v := range versions {
+				versions[i] = "shop-" + v + ".example.com"
+			}
+			return versions
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			c.adoptWith(service, strings.Replace(blueGreen, "strategy: blue-green", "steps: [{weight: 50}, {weight: 100}]", 1))
+			c.Config.AllowedHosts = []string{"*.example.com"}
+			c.edit(`{"spec": {"preview": {"host": "` + tc.host + `"}}}`)
+			c.pass()
+			c.pass()
+			c.pass()
+			expect := func(when string, want map[string]string, versions ...string) {
+				t.Helper()
+				if diff := cmp.Diff(want, c.hosted()); diff != "" {
+					t.Errorf("%s, hosts (-want +got):\n%s", when, diff)
+				}
+				servers := map[string][]string{"http": {"shop.example.com"}, "http-preview": tc.gateway(versions...)}
+				if diff := cmp.Diff(servers, c.gatewayHosts()); diff != "" {
+					t.Errorf("%s, servers of the Gateway (-want +got):\n%s", when, diff)
+				}
+				var told []v1alpha1.PreviewAddress
+				for _, v := range slices.Sorted(maps.Keys(want)) {
+					host, _, _ := strings.Cut(want[v], " ")
+					told = append(told, v1alpha1.PreviewAddress{Version: strings.TrimPrefix(v, "micro-api-"), Service: v + "." + c.ns + ".svc.cluster.local", Host: host})
+				}
+				if diff := cmp.Diff(told, c.shift().Status.Previews); diff != "" {
+					t.Errorf("%s, status.previews (-want +got):\n%s", when, diff)
+				}
+			}
+			led := func(v, host string) (string, string) { return "micro-api-" + v, host + " to micro-api-" + v }
+			k1, h1 := led("v1", tc.v1)
+			k2, h2 := led("v2", tc.v2)
+			rest, both := map[string]string{k1: h1}, map[string]string{k1: h1, k2: h2}
+			expect("at rest", rest, "v1")
+			c.writes = nil
+			c.pass()
+			if len(c.writes) > 0 {
+				t.Errorf("at rest, wrote %v", c.writes)
+			}
+
+			release := func(v2After func(*v1alpha1.TrafficShift) bool) {
+				t.Helper()
+				c.run("the end", 120, func(s *v1alpha1.TrafficShift) bool {
+					for of, to := range c.hosted() {
+						if !slices.Contains(c.addresses(), of) {
+							t.Fatalf("%s, and there is no Service %s", to, of)
+						}
+					}
+					if weights := c.weights("micro-api"); len(weights) > 0 && weights["v2"] > 0 && c.hosted()[k2] == "" {
+						t.Fatalf("v2 has users (%v) and no host", weights)
+					}
+					return v2After(s) && len(s.Status.State.Retiring) == 0
+				})
+				c.pass()
+			}
+			c.setImage("micro-api:1.2")
+			c.run("the first weight", 60, func(s *v1alpha1.TrafficShift) bool { return s.Status.State.Weight > 0 })
+			c.pass()
+			expect("at the first weight", both, "v1", "v2")
+			c.abort()
+			release(ended)
+			expect("after the abort", rest, "v1")
+			c.edit(`{"metadata": {"annotations": {"sluice.dev/abort": null, "sluice.dev/retry": "v2"}}}`)
+			release(func(s *v1alpha1.TrafficShift) bool { return s.Status.Stable == "v2" })
+			expect("when v2 is promoted", map[string]string{k2: h2}, "v2")
+
+			c.edit(`{"spec": {"preview": {"host": "preview.example.com"}}}`)
+			c.pass()
+			c.pass()
+			if diff := cmp.Diff(map[string]string{"micro-api": "preview.example.com to micro-api-v2"}, c.hosted()); diff != "" {
+				t.Errorf("one host for all of them (-want +got):\n%s", diff)
+			}
+			c.edit(`{"spec": {"preview": {"host": "` + tc.host + `"}}}`)
+			c.pass()
+			c.pass()
+			expect("with a host each again", map[string]string{k2: h2}, "v2")
+			c.edit(`{"spec": {"preview": null}}`)
+			c.pass()
+			if !slices.Contains(c.addresses(), "micro-api-v2") {
+				t.Error("v2's Service goes before what leads there was seen to be gone")
+			}
+			c.pass()
+			if diff := cmp.Diff([]string{"micro-api"}, c.addresses()); diff != "" || len(c.hosted()) > 0 {
+				t.Errorf("nobody asks for previews, and the hosts are %v; Services (-want +got):\n%s", c.hosted(), diff)
+			}
+		})
+	}
+}
+
+// What stands in the way of a host for each version is found before a version needs it, and what was accepted last goes on.
+func TestHostsOfVersionsAreChecked(t *testing.T) {
+	each := func(host string) string { return `{"spec": {"preview": {"host": "` + host + `"}}}` }
+	foreign := func(name, host, gateway string) string {
+		return "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " + name + "}\nspec:\n  hosts: [" + host + "]\n  gateways: [" + gateway +
+			"]\n  http: [{route: [{destination: {host: other.default.svc.cluster.local}}]}]\n"
+	}
+	for name, tc := range map[string]struct {
+		host, manifest, patch string
+		reason                string
+		words                 []string
+	}{
+		"NotGranted":    {"{{version}}.bank.example.com", "", "", v1alpha1.ReasonHostNotAllowed, []string{"{{version}}.bank.example.com"}},
+		"Claimed":       {"{{version}}.p.example.com", foreign("theirs", "v2.p.example.com", "micro-api"), "", v1alpha1.ReasonHostClaimed, []string{"v2.p.example.com"}},
+		"NoSuchVersion": {"{{version}}.p.example.com", foreign("theirs", "v9.p.example.com", "micro-api"), "", "", nil},
+		"NameTaken":     {"{{version}}.p.example.com", foreign("micro-api-v1-preview", "x.example.com", "x"), "", v1alpha1.ReasonNameTaken, []string{"VirtualService", "micro-api-v1-preview"}},
+		"NoGateway": {"{{version}}.p.example.com",
+			"apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: public}\nspec: {selector: {istio: theirs}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [shop.example.com, v1.p.example.com]}]}\n",
+			`{"spec": {"gateways": ["public"]}}`, v1alpha1.ReasonGatewayWithoutHost, []string{"{{version}}.p.example.com"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			c.Config.AllowedGateways = []string{"*"}
+			c.adoptWith(service, blueGreen)
+			c.Config.AllowedHosts = append(c.Config.AllowedHosts, "*.p.example.com", "was-{{version}}.example.com")
+			c.edit(each("was-{{version}}.example.com")) // granted as it is written
+			c.pass()
+			before := c.hosted()
+			if tc.reason != "" && before["micro-api-v1"] != "was-v1.example.com to micro-api-v1" {
+				t.Fatalf("hosts %v", before)
+			}
+			if name == "NameTaken" {
+				c.edit(`{"spec": {"preview": {"host": null}}}`)
+				c.pass()
+				before = map[string]string{"micro-api-v1": "x.example.com to other"}
+			}
+			if tc.manifest != "" {
+				c.apply(tc.manifest)
+			}
+			c.edit(each(tc.host))
+			if tc.patch != "" {
+				c.edit(tc.patch)
+			}
+			c.pass()
+			c.pass()
+			if tc.reason == "" {
+				if got := c.hosted()["micro-api-v1"]; got != "v1.p.example.com to micro-api-v1" {
+					t.Errorf("hosts %v", c.hosted())
+				}
+				return
+			}
+			c.refused(tc.reason, tc.words...)
+			if diff := cmp.Diff(before, c.hosted()); diff != "" {
+				t.Errorf("hosts (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

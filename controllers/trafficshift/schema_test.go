@@ -356,3 +356,44 @@ func TestKubectlGetShowsWhereAShiftStands(t *testing.T) {
 		t.Errorf("short names (-want +got):\n%s", diff)
 	}
 }
+
+// TestPreviewHostsAreHeldTwice holds the schema and the controller to the same hosts: what one lets through the other must not refuse.
+func TestPreviewHostsAreHeldTwice(t *testing.T) {
+	api, ns := testenv.Namespace(t)
+	longest := strings.Repeat("a", 56) // and v999999 beside it
+	for name, tc := range map[string]struct{ host, hosts, want string }{
+		"WholeLabel":        {"{{version}}.preview.example.com", "shop.example.com", ""},
+		"PartOfALabel":      {"shop-{{version}}.example.com", "shop.example.com", ""},
+		"BeforeAPart":       {"{{version}}-shop.example.com", "shop-v1.example.com", ""},
+		"Longest":           {longest + "{{version}}.example.com", "shop.example.com", ""},
+		"TooLong":           {longest + "a{{version}}.example.com", "shop.example.com", "63 characters"},
+		"Alone":             {"{{version}}", "shop.example.com", "preview.host"},
+		"SecondLabel":       {"shop.{{version}}.example.com", "shop.example.com", "preview.host"},
+		"Twice":             {"{{version}}-{{version}}.example.com", "shop.example.com", "preview.host"},
+		"TwiceInTwo":        {"{{version}}.{{version}}.example.com", "shop.example.com", "preview.host"},
+		"AnotherPlace":      {"{{candidate}}.example.com", "shop.example.com", "preview.host"},
+		"Spaces":            {"{{ version }}.example.com", "shop.example.com", "preview.host"},
+		"BeginsWithAHyphen": {"-{{version}}.example.com", "shop.example.com", "preview.host"},
+		"EndsInAHyphen":     {"{{version}}-.example.com", "shop.example.com", "preview.host"},
+		"NoHosts":           {"{{version}}.example.com", "", "needs hosts"},
+		"OfUsers":           {"shop-{{version}}.example.com", "shop.example.com, shop-v12.example.com", "choose another one"},
+		"NearUsers":         {"shop-{{version}}.example.com", "shop-v0.example.com, shop-vx.example.com, shop-v1xexample.com", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := shiftOf(t, ns, "preview-"+strings.ToLower(name), "preview: {host: '"+tc.host+"'}\nhosts: ["+tc.hosts+"]")
+			var read v1alpha1.TrafficShift
+			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &read); err != nil {
+				t.Fatal(err)
+			}
+			read.Spec.Default()
+			for who, err := range map[string]error{"the schema": api.Create(t.Context(), u), "the controller": validated(&read.Spec).ToAggregate()} {
+				switch {
+				case tc.want == "" && err != nil:
+					t.Errorf("%s refuses it: %v", who, err)
+				case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+					t.Errorf("%s says %v; want a refusal that says %q", who, err, tc.want)
+				}
+			}
+		})
+	}
+}

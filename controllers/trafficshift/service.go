@@ -183,5 +183,10 @@ func (w *world) liveEntry() plan.Entry {
 	if shown, ok := w.tables[plan.PreviewName(w.shift.Name)]; ok && w.ours(shown) && len(shown.Spec.GetHosts()) > 0 {
 		e.Preview = shown.Spec.GetHosts()[0]
 	}
+	for _, version := range w.scope.Hosted {
+		if vs, ok := w.hostOf(version); ok {
+			e.Preview = vs.Annotations[v1alpha1.AnnotationPreview]
+		}
+	}
 	return e
 }

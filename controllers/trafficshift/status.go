@@ -57,7 +57,7 @@ func statusOf(ts *v1alpha1.TrafficShift, w *world, d shift.Decision) v1alpha1.Tr
 		status.History = append([]v1alpha1.Outcome{*d.Ended}, status.History...)
 		status.History = status.History[:min(len(status.History), historyLimit)]
 	}
-	status.Policy, status.Effective = w.policyAt(next), w.effective()
+	status.Policy, status.Effective, status.Previews = w.policyAt(next), w.effective(), w.previewAddresses()
 	status.Replicas, status.Selector = scaleOf(ts.Name, w, next)
 	for _, set := range []func(*v1alpha1.TrafficShiftStatus, int64, *world, shift.Decision){
 		setAccepted, setRouteVerified, setEvidenceAvailable, setContested, sayWhy,
