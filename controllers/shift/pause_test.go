@@ -99,3 +99,39 @@ func TestHandingBackToAPausedDeploymentWaits(t *testing.T) {
 	w.stopped = false
 	w.run(100, func() bool { return w.state.Stage == v1alpha1.StageReleased })
 }
+
+// A pause at the start holds the weights, and a candidate that has its pods still comes to the address of its own: to be looked at is what the
+// pause is for. Without previews, or without the pods, it waits where it is.
+func TestAPausedCandidateComesToItsAddress(t *testing.T) {
+	for name, tc := range map[string]struct {
+		preview *v1alpha1.Preview
+		broken  bool
+		want    v1alpha1.Stage
+	}{
+		"Previews":   {&v1alpha1.Preview{}, false, v1alpha1.StageExposing},
+		"NoPreviews": {nil, false, v1alpha1.StagePreparing},
+		"NoPods":     {&v1alpha1.Preview{}, true, v1alpha1.StagePreparing},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := adopted(t)
+			w.spec.Preview, w.broken[2] = tc.preview, tc.broken
+			w.release(2)
+			w.run(10, func() bool { return w.state.Stage == v1alpha1.StagePreparing })
+			w.stopped = true
+			for range 60 {
+				w.pass(-1)
+				w.tick()
+			}
+			if w.state.Stage != tc.want || w.state.Weight != 0 || w.last.Reason != v1alpha1.ReasonPaused {
+				t.Errorf("%s; want it paused in %s, at 0%%", w.last, tc.want)
+			}
+			if got := w.hosts["v2"]; got != (tc.want == v1alpha1.StageExposing) {
+				t.Errorf("a preview's host leads to v2: %t, in stage %s", got, w.state.Stage)
+			}
+			w.stopped = false
+			if !tc.broken {
+				w.run(300, func() bool { return w.state.Stable == "v2" })
+			}
+		})
+	}
+}

@@ -55,8 +55,11 @@ func (p *pass) superseded() bool {
 	return true
 }
 
+// paused keeps the weights where they are. A candidate that has its pods still comes to the address of its own, without a user: to be looked
+// at is what a pause is for.
 func (p *pass) paused() bool {
-	if !p.spec.Paused {
+	addressed := p.spec.Preview != nil && p.next.Stage == v1alpha1.StagePreparing && p.obs.version(p.next.Candidate).Available >= p.podsAhead()
+	if !p.spec.Paused || addressed {
 		return false
 	}
 	p.say(v1alpha1.ReasonPaused, "paused by its owner with %s at %s%s", p.next.Candidate, p.place(), p.resume())
