@@ -96,7 +96,7 @@ const (
 	// AnnotationRestartedAt, on the pods of a version, is when they were last restarted.
 	AnnotationRestartedAt = Prefix + "restarted-at"
 	// AnnotationAttached, on our DestinationRule, is the user's VirtualService that carries the weights, as JSON, with what Sluice
-	// replaced in it.
+	// replaced in it; a list of them where there are several.
 	AnnotationAttached = Prefix + "attached"
 	// AnnotationVerdict is how a recorded version fared: Promoted, or the reason it was rejected for.
 	AnnotationVerdict = Prefix + "verdict"

@@ -22,7 +22,7 @@ func (s *TrafficShiftSpec) NotForGatewayAPI(path *field.Path) field.ErrorList {
 		}
 	}
 	if r := s.Routing; r != nil {
-		not(r.VirtualService != nil, path.Child("routing", "virtualService"), "routes of the Gateway API are not VirtualServices")
+		not(len(r.Attached()) > 0, r.attachedAt(path.Child("routing")), "routes of the Gateway API are not VirtualServices")
 		not(r.Delegate, path.Child("routing", "delegate"), "routes of the Gateway API have no delegates")
 		not(r.HTTP != nil, path.Child("routing", "http"), "routes of the Gateway API do not take Istio's HTTPRoute")
 	}

@@ -4,9 +4,10 @@ import apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1
 
 // Routing is how requests are routed, beyond the weights.
 //
-// +kubebuilder:validation:XValidation:rule="!(has(self.virtualService) && has(self.delegate) && self.delegate)",message="virtualService attaches to routes that stand already, delegate makes some for a root of yours: choose one"
-// +kubebuilder:validation:XValidation:rule="!(has(self.virtualService) && has(self.http))",message="the routes are those of your own virtualService: write timeout, retries and the like there, and leave out http"
-// +kubebuilder:validation:XValidation:rule="!has(self.api) || self.api != 'gateway' || !(has(self.virtualService) || has(self.http) || (has(self.delegate) && self.delegate))",message="virtualService, delegate and http are for VirtualServices: with api gateway there are none; leave them out, or choose api: istio"
+// +kubebuilder:validation:XValidation:rule="!(has(self.virtualService) && has(self.virtualServices))",message="virtualServices are several, virtualService is one: write all of them in virtualServices, and leave out virtualService"
+// +kubebuilder:validation:XValidation:rule="!((has(self.virtualService) || has(self.virtualServices)) && has(self.delegate) && self.delegate)",message="virtualService attaches to routes that stand already, delegate makes some for a root of yours: choose one"
+// +kubebuilder:validation:XValidation:rule="!((has(self.virtualService) || has(self.virtualServices)) && has(self.http))",message="the routes are those of your own virtualService: write timeout, retries and the like there, and leave out http"
+// +kubebuilder:validation:XValidation:rule="!has(self.api) || self.api != 'gateway' || !(has(self.virtualService) || has(self.virtualServices) || has(self.http) || (has(self.delegate) && self.delegate))",message="virtualService, delegate and http are for VirtualServices: with api gateway there are none; leave them out, or choose api: istio"
 type Routing struct {
 	// api is what the routes are written in: istio (a VirtualService and a DestinationRule) or gateway (HTTPRoutes and GRPCRoutes of the
 	// Gateway API, and a Service for each version). Where it is not given, a service behind a waypoint of an ambient mesh has gateway,
@@ -16,6 +17,14 @@ type Routing struct {
 	// virtualService is a VirtualService of yours: Sluice writes the weights of its routes and nothing else of it.
 	// +optional
 	VirtualService *AttachedVirtualService `json:"virtualService,omitempty"`
+	// virtualServices are several of yours, in place of virtualService: all of them carry the same weights, and a weight counts once every
+	// one of them was read back with it.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	VirtualServices []AttachedVirtualService `json:"virtualServices,omitempty"`
 	// delegate makes the VirtualService a delegate, without hosts and gateways, for a root VirtualService of yours to name.
 	// +optional
 	Delegate bool `json:"delegate,omitempty"`
@@ -41,6 +50,17 @@ type AttachedVirtualService struct {
 	// +listType=set
 	// +optional
 	Routes []string `json:"routes,omitempty"`
+}
+
+// Attached are the VirtualServices of the user's that carry the weights, however many and in whichever field; none where Sluice makes its own.
+func (r *Routing) Attached() []AttachedVirtualService {
+	switch {
+	case r == nil:
+		return nil
+	case r.VirtualService != nil:
+		return append([]AttachedVirtualService{*r.VirtualService}, r.VirtualServices...)
+	}
+	return r.VirtualServices
 }
 
 // RoutingAPI is what routes are written in.

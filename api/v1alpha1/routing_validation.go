@@ -16,11 +16,11 @@ var carriedFields = []string{"corsPolicy", "fault", "headers", "retries", "rewri
 // validateRouting says what of the routing cannot go with the rest of the spec, and what is wrong with it by itself.
 func (s *TrafficShiftSpec) validateRouting(path *field.Path) field.ErrorList {
 	errs := s.Routing.validate(path.Child("routing"))
-	if s.Routing.VirtualService != nil && len(s.Hosts) > 0 {
+	if len(s.Routing.Attached()) > 0 && len(s.Hosts) > 0 {
 		errs = append(errs, field.Forbidden(path.Child("hosts"), "the hosts and gateways are those of routing.virtualService: leave out hosts"))
 	}
 	if len(s.validateAttached(path)) > 0 {
-		errs = append(errs, field.Forbidden(path.Child("routing", "virtualService"),
+		errs = append(errs, field.Forbidden(s.Routing.attachedAt(path.Child("routing")),
 			"match, mirror, session and strategy ab-test take rules of their own, and of yours Sluice writes weights alone: leave those out, or let Sluice make the VirtualService"))
 	}
 	return errs
@@ -31,6 +31,9 @@ func (r *Routing) validate(path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if vs := r.VirtualService; vs != nil {
 		errs = append(errs, vs.validate(path.Child("virtualService"))...)
+	}
+	errs = append(errs, r.validateSeveral(path.Child("virtualServices"))...)
+	if len(r.Attached()) > 0 {
 		if r.Delegate {
 			errs = append(errs, field.Forbidden(path.Child("delegate"), "virtualService attaches to routes that stand already, delegate makes some for a root of yours: choose one"))
 		}
@@ -42,6 +45,35 @@ func (r *Routing) validate(path *field.Path) field.ErrorList {
 		errs = append(errs, validateHTTP(r.HTTP.Raw, path.Child("http"))...)
 	}
 	return errs
+}
+
+// mostAttached is how many VirtualServices of the user's may carry the weights: each is read anew at every pass.
+const mostAttached = 8
+
+func (r *Routing) validateSeveral(path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if len(r.VirtualServices) > 0 && r.VirtualService != nil {
+		errs = append(errs, field.Forbidden(path, "virtualServices are several, virtualService is one: write all of them in virtualServices, and leave out virtualService"))
+	}
+	if len(r.VirtualServices) > mostAttached {
+		errs = append(errs, field.TooMany(path, len(r.VirtualServices), mostAttached))
+	}
+	for i := range r.VirtualServices {
+		vs, at := &r.VirtualServices[i], path.Index(i)
+		errs = append(errs, vs.validate(at)...)
+		if slices.ContainsFunc(r.VirtualServices[:i], func(other AttachedVirtualService) bool { return other.Name == vs.Name }) {
+			errs = append(errs, field.Duplicate(at, vs.Name))
+		}
+	}
+	return errs
+}
+
+// attachedAt is the field that says what the routes are attached to.
+func (r *Routing) attachedAt(path *field.Path) *field.Path {
+	if r.VirtualService == nil {
+		return path.Child("virtualServices")
+	}
+	return path.Child("virtualService")
 }
 
 func (v *AttachedVirtualService) validate(path *field.Path) field.ErrorList {

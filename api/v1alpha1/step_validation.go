@@ -123,7 +123,7 @@ func (s *TrafficShiftSpec) validatePreviewHost(path *field.Path) field.ErrorList
 
 // validateAttached refuses what would need routes beside the weights where the routes are the user's own.
 func (s *TrafficShiftSpec) validateAttached(path *field.Path) field.ErrorList {
-	if s.Routing == nil || s.Routing.VirtualService == nil {
+	if len(s.Routing.Attached()) == 0 {
 		return nil
 	}
 	const reason = "needs routes of Sluice's own, and routing.virtualService attaches to yours, of which only weights are written: leave out one of the two"

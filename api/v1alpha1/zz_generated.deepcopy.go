@@ -529,6 +529,13 @@ func (in *Routing) DeepCopyInto(out *Routing) {
 		*out = new(AttachedVirtualService)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.VirtualServices != nil {
+		in, out := &in.VirtualServices, &out.VirtualServices
+		*out = make([]AttachedVirtualService, len(*in))
+		for i := range *in {
+			(*in)[i].DeepCopyInto(&(*out)[i])
+		}
+	}
 	if in.HTTP != nil {
 		in, out := &in.HTTP, &out.HTTP
 		*out = new(apiextensionsv1.JSON)

@@ -24,8 +24,12 @@ type Attached struct {
 	Was map[string]Origin `json:"was,omitempty"`
 	// Untouched is whether Sluice has never written it: subsets that are named as versions are somebody else's then.
 	Untouched bool `json:"-"`
-	// Object is the VirtualService as read in this pass, with whatever fields Istio may have by now; nil where there is none.
+	// Several is whether it is one of several.
+	Several bool `json:"-"`
+	// Object is the VirtualService as read in this pass, with whatever fields Istio may have by now; nil where there is none, and where
+	// Unread says that nobody knows.
 	Object *unstructured.Unstructured `json:"-"`
+	Unread error                      `json:"-"`
 }
 
 // Origin is what a destination of the user's said of what Sluice writes.
@@ -34,18 +38,55 @@ type Origin struct {
 	Weight *int64 `json:"weight,omitempty"`
 }
 
-// ReadAttached reads what our DestinationRule says of the VirtualService that the service was attached to when it was taken over; nil
-// where it was not.
-func ReadAttached(rule metav1.Object) *Attached {
-	a := &Attached{}
-	if err := json.Unmarshal([]byte(rule.GetAnnotations()[v1alpha1.AnnotationAttached]), a); err != nil || a.Name == "" {
-		return nil
-	}
-	return a
+// Same reports whether two name the same VirtualService.
+func (a Attached) Same(b *Attached) bool { return a.Name == b.Name }
+
+// Equal reports whether they name the same routes of it too.
+func (a Attached) Equal(b *Attached) bool {
+	return a.Same(b) && slices.Equal(slices.Sorted(slices.Values(a.Routes)), slices.Sorted(slices.Values(b.Routes)))
 }
 
-// record is what ReadAttached reads: the routes that Sluice has not written yet are as the user wrote them.
-func (a Attached) record(host string) string {
+// String is for people.
+func (a Attached) String() string {
+	if len(a.Routes) > 0 {
+		return fmt.Sprintf("routes %s of VirtualService %s", strings.Join(a.Routes, ", "), a.Name)
+	}
+	return "VirtualService " + a.Name
+}
+
+// ReadAttached reads what our DestinationRule says of the VirtualServices that the service was attached to when it was taken over; none
+// where it was not. One is an object, and several are a list of such.
+func ReadAttached(rule metav1.Object) []*Attached {
+	text := []byte(rule.GetAnnotations()[v1alpha1.AnnotationAttached])
+	var all []*Attached
+	if one := (&Attached{}); json.Unmarshal(text, one) == nil {
+		all = append(all, one)
+	} else if json.Unmarshal(text, &all) != nil {
+		return nil
+	}
+	all = slices.DeleteFunc(all, func(a *Attached) bool { return a == nil || a.Name == "" })
+	for _, a := range all {
+		a.Several = len(all) > 1
+	}
+	return all
+}
+
+// record is what ReadAttached reads.
+func (s Scope) record() string {
+	var all []Attached
+	for _, a := range s.Attached {
+		all = append(all, a.recorded(s.Host))
+	}
+	var record any = all
+	if len(all) == 1 {
+		record = all[0]
+	}
+	raw, _ := json.Marshal(record) // strings and numbers always marshal
+	return string(raw)
+}
+
+// recorded is what is remembered of one: the routes that Sluice has not written yet are as the user wrote them.
+func (a Attached) recorded(host string) Attached {
 	next := a
 	next.Was = map[string]Origin{}
 	for _, i := range a.selected(host) {
@@ -63,14 +104,24 @@ func (a Attached) record(host string) string {
 	if a.Object == nil {
 		next.Was = a.Was
 	}
-	raw, _ := json.Marshal(next) // strings and numbers always marshal
-	return string(raw)
+	return next
 }
 
-// attach writes the weights into the user's VirtualService, or gives it back.
+// attach writes the weights into the user's VirtualServices, or gives them back. None waits for another: they are steps of one group.
 func (s Scope) attach(d shift.Desired) []Step {
-	a := s.Attached
+	var steps []Step
+	for _, a := range s.Attached {
+		steps = append(steps, s.attachTo(a, d)...)
+	}
+	return steps
+}
+
+// attachTo leaves one that is gone alone, and asks for one that could not be read: that step fails, and with it whatever would take a
+// subset or a pod from under routes that nobody knows.
+func (s Scope) attachTo(a *Attached, d shift.Desired) []Step {
 	switch {
+	case a.Unread != nil && (d.Unroute || d.Bare || len(d.Routes) > 0):
+		return []Step{{Adjust, a.unknown(s.Template.Namespace)}}
 	case a.Object == nil:
 		return nil
 	case d.Unroute:
@@ -81,6 +132,15 @@ func (s Scope) attach(d shift.Desired) []Step {
 		return []Step{{Adjust, a.with(s.Host, d.Routes)}}
 	}
 	return nil
+}
+
+// unknown stands for a VirtualService that could not be read.
+func (a Attached) unknown(namespace string) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(virtualServiceType.GroupVersionKind())
+	u.SetNamespace(namespace)
+	u.SetName(a.Name)
+	return u
 }
 
 // Bare is the VirtualService as it was before Sluice wrote it.
@@ -155,8 +215,13 @@ func destinationFrom(first map[string]any, subset string, weight *int64) map[str
 
 // Unfit says why the weights cannot be written into the VirtualService, and what to do about it; empty where they can.
 func (a Attached) Unfit(host, service string) string {
-	at := fmt.Sprintf("routing.virtualService: %q", a.Name)
-	if a.Object == nil {
+	at := a.at()
+	switch {
+	case a.Unread != nil:
+		return fmt.Sprintf("%s cannot be read, so that nobody knows what it routes: %v", at, a.Unread)
+	case a.Object == nil && a.Several:
+		return at + " does not exist in this namespace; create it, or leave it out before the service is taken over"
+	case a.Object == nil:
 		return at + " does not exist in this namespace; create it, or leave routing.virtualService out, and Sluice makes one"
 	}
 	if hosts, _, _ := unstructured.NestedSlice(a.Object.Object, "spec", "hosts"); len(hosts) == 0 {
@@ -174,6 +239,14 @@ func (a Attached) Unfit(host, service string) string {
 		return fmt.Sprintf("%s has no http route to %s; its routes: %s", at, service, strings.Join(a.names(), ", "))
 	}
 	return a.unfitRest(at, host, service)
+}
+
+// at is where the spec names it.
+func (a Attached) at() string {
+	if a.Several {
+		return fmt.Sprintf("routing.virtualServices: %q", a.Name)
+	}
+	return fmt.Sprintf("routing.virtualService: %q", a.Name)
 }
 
 // unfitRoute says why one route cannot carry the weights.
@@ -231,9 +304,18 @@ func (a Attached) unfitRest(at, host, service string) string {
 
 // Table reads the weights back. A route that names the service without a version of Sluice's, because it was not written yet or its
 // owner wrote it again, says nothing of them: it is written.
-func (a Attached) Table(host string) shift.Table {
-	t := shift.Table{Name: a.Name, Bare: true}
-	if a.Object == nil {
+//
+// One that could not be read may send nearly everything to any version that has a subset: it counts neither as carrying a weight nor as
+// rid of a version.
+func (a Attached) Table(host string, subsets []string) shift.Table {
+	t := shift.Table{Name: a.Name, Bare: a.Unread == nil}
+	switch {
+	case a.Unread != nil:
+		for _, version := range subsets {
+			t.Routes = append(t.Routes, shift.Route{Version: version, Weight: v1alpha1.Whole - 1})
+		}
+		return t
+	case a.Object == nil:
 		return t
 	}
 	for _, i := range a.selected(host) {

@@ -67,8 +67,8 @@ func (s Scope) MakeDestinationRule(versions []string) *networkingv1.DestinationR
 	if s.Made {
 		rule.Annotations = map[string]string{v1alpha1.AnnotationService: ServiceMade}
 	}
-	if s.Attached != nil {
-		rule.Annotations = merge(rule.Annotations, map[string]string{v1alpha1.AnnotationAttached: s.Attached.record(s.Host)})
+	if len(s.Attached) > 0 {
+		rule.Annotations = merge(rule.Annotations, map[string]string{v1alpha1.AnnotationAttached: s.record()})
 	}
 	rule.Spec.Host = s.Host
 	if s.Policy != nil {

@@ -3,6 +3,7 @@ package plan_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -47,7 +48,7 @@ type scenario struct {
 	Desired         shift.Desired
 	Delegate        bool
 	RuleBeside      bool
-	Attached        *attached
+	Attached        attachments
 }
 
 // attached is a VirtualService of the user's, with the object beside what the DestinationRule says of it.
@@ -55,7 +56,19 @@ type attached struct {
 	VirtualService string
 	Routes         []string
 	Was            map[string]plan.Origin
-	Object         map[string]any
+	Object         map[string]any // none where it is gone
+	Unread         bool
+}
+
+// attachments are one of them, or a list, as a DestinationRule has it too.
+type attachments []attached
+
+func (a *attachments) UnmarshalJSON(raw []byte) error {
+	if bytes.HasPrefix(raw, []byte("[")) {
+		return json.Unmarshal(raw, (*[]attached)(a))
+	}
+	*a = make(attachments, 1)
+	return json.Unmarshal(raw, &(*a)[0])
 }
 
 // scaled is what is known of ScaledObjects; of others than the one that is followed, their names.
@@ -131,15 +144,22 @@ func (s scenario) scope(t *testing.T) plan.Scope {
 		scope.Entry.Preview = spec.Preview.Host
 	}
 	scope.Delegate, scope.RuleBeside = s.Delegate, s.RuleBeside
-	if a := s.Attached; a != nil {
+	for _, a := range s.Attached {
 		raw, err := json.Marshal(a.Object)
 		if err != nil {
 			t.Fatal(err)
 		}
-		scope.Attached = &plan.Attached{Name: a.VirtualService, Routes: a.Routes, Was: a.Was, Object: &unstructured.Unstructured{}}
-		if err := scope.Attached.Object.UnmarshalJSON(raw); err != nil {
-			t.Fatal(err)
+		one := &plan.Attached{Name: a.VirtualService, Routes: a.Routes, Was: a.Was, Several: len(s.Attached) > 1}
+		switch {
+		case a.Unread:
+			one.Unread = errors.New("unread")
+		case a.Object != nil:
+			one.Object = &unstructured.Unstructured{}
+			if err := one.Object.UnmarshalJSON(raw); err != nil {
+				t.Fatal(err)
+			}
 		}
+		scope.Attached = append(scope.Attached, one)
 	}
 	if s.Scaled != nil {
 		scope.Scaled = s.Scaled.scope(t)

@@ -106,8 +106,8 @@ type Scope struct {
 	TLS *networkingv1.ServerTLSSettings
 	// Delegate is whether the VirtualService for the mesh is one without hosts and gateways, for a root of the user's.
 	Delegate bool
-	// Attached is a VirtualService of the user's whose weights are written in place of any of ours.
-	Attached *Attached
+	// Attached are VirtualServices of the user's whose weights are written in place of any of ours.
+	Attached []*Attached
 	// Wish is the number of replicas that somebody applied to the template on purpose and that scaling it to 0 would wipe out.
 	Wish *int32
 	// Autoscaler is the user's own of the Deployment, where one of ours follows it; Following is whether ours is there.

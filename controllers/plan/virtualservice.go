@@ -23,7 +23,7 @@ var (
 // same weights.
 func (s Scope) routes(d shift.Desired) []Step {
 	switch {
-	case s.Attached != nil:
+	case len(s.Attached) > 0:
 		return s.attach(d)
 	case d.Unroute:
 		return s.unroute()

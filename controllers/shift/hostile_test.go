@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -278,4 +279,39 @@ func anyObservation(t *rapid.T) shift.Observation {
 		o.Evidence.Missing = "nothing answers"
 	}
 	return o
+}
+
+// Of several VirtualServices of the user's one may be deleted, or be written over and refuse to be written again: nothing is raised on the
+// evidence of the others, and the way back waits for none of them.
+func TestAWeightThatOneTableHasLostIsNotRaised(t *testing.T) {
+	for name, spoil := range map[string]func(w *world){
+		"Deleted": func(w *world) { w.taken["hosts"] = true; w.unroute("hosts") },
+		"Refused": func(w *world) { w.refused["hosts"] = true; w.unroute("hosts"); w.bare["hosts"] = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.attached = true
+			w.run(60, w.at(v1alpha1.PhaseStable))
+			w.release(2)
+			w.run(100, func() bool { return w.state.Weight == 50 && w.state.VerifiedSince != nil })
+			spoil(w)
+			w.wait(60)
+			if w.state.Weight != 50 || !strings.Contains(w.last.Message, "hosts does not say any more that v2 is at 5%") {
+				t.Fatalf("came to %s: %s", w.state.Weight, w.last.Message)
+			}
+			w.errorRate[2] = 1
+			w.run(60, func() bool { return w.state.Phase == v1alpha1.PhaseFailed })
+			for _, r := range w.tables["mesh"] {
+				if r.Version == "v2" && r.Weight > 0 {
+					t.Errorf("v2 still has %s", r.Weight)
+				}
+			}
+			clear(w.taken)
+			clear(w.refused)
+			w.run(60, w.at(v1alpha1.PhaseFailed))
+			if diff := cmp.Diff(w.tables["mesh"], w.tables["hosts"]); diff != "" {
+				t.Errorf("they do not say the same (-mesh +hosts):\n%s", diff)
+			}
+		})
+	}
 }

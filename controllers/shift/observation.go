@@ -218,6 +218,18 @@ func (o *Observation) carries(stable, candidate string, w v1alpha1.Permille) boo
 	return w == 0 && high == 0 || routed && low == w && high == w
 }
 
+// without names the tables that do not give the candidate exactly weight w, and stable the rest.
+func (o *Observation) without(stable, candidate string, w v1alpha1.Permille) []string {
+	var names []string
+	for _, t := range o.Tables {
+		one := Observation{Tables: []Table{t}}
+		if !one.carries(stable, candidate, w) {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
 // shows reports whether every table sends matching requests to one version and copies to another, and to no others; an empty one is nobody.
 func (o *Observation) shows(matched string, mirrored Route) bool {
 	return !slices.ContainsFunc(o.Tables, func(t Table) bool { return t.Matched != matched || t.Mirrored != mirrored })

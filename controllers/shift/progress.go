@@ -3,6 +3,7 @@ package shift
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/metrics/analysis"
@@ -134,13 +135,24 @@ func (p *pass) waitForIsolation() bool {
 
 func (p *pass) waitForRoute() bool {
 	if p.passed(p.next.RoutedSince, p.obs.Timing.Settle) {
-		return false
+		return p.waitForLost()
 	}
 	if p.next.Exposure != "" {
 		p.say(v1alpha1.ReasonRaising, "%s is coming to %s in the mesh", p.next.Candidate, p.place())
 		return true
 	}
 	p.say(v1alpha1.ReasonRaising, "the weight of %s is becoming %s in the mesh", p.next.Candidate, p.next.Weight)
+	return true
+}
+
+// waitForLost waits for routes that had the weight and have lost it: somebody has written them over, or taken one of several away. Nothing
+// is raised on the evidence of the others.
+func (p *pass) waitForLost() bool {
+	lost := p.obs.without(p.next.Stable, p.next.Candidate, p.next.Weight)
+	if len(lost) == 0 {
+		return false
+	}
+	p.say(v1alpha1.ReasonRaising, "%s does not say any more that %s is at %s; holding until it does", strings.Join(lost, ", "), p.next.Candidate, p.next.Weight)
 	return true
 }
 

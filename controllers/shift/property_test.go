@@ -24,6 +24,7 @@ func TestInvariantsHoldUnderAnything(t *testing.T) {
 		w.spec.ReadyThreshold = rapid.SampledFrom([]v1alpha1.Percent{"100%", "100%", "70%", "1%"}).Draw(t, "ready threshold")
 		w.spec.MinReplicas = new(int32(rapid.IntRange(1, 4).Draw(t, "least")))
 		w.spec.KeepRejected.Duration = rapid.SampledFrom([]time.Duration{0, 10 * time.Second, time.Hour}).Draw(t, "kept at first")
+		w.attached = rapid.Bool().Draw(t, "attached")
 		anyStrategy(t)(w)
 		for range rapid.IntRange(20, 150).Draw(t, "seconds") {
 			disturb(t, w)
@@ -45,7 +46,7 @@ func TestInvariantsHoldUnderAnything(t *testing.T) {
 }
 
 func disturb(t *rapid.T, w *world) {
-	switch rapid.IntRange(0, 32).Draw(t, "event") {
+	switch rapid.IntRange(0, 35).Draw(t, "event") {
 	case 0, 1:
 		w.template = rapid.IntRange(1, 4).Draw(t, "template")
 		w.generation++
@@ -128,11 +129,23 @@ func disturb(t *rapid.T, w *world) {
 	case 23:
 		delete(w.matched, "hosts") // by hand
 		delete(w.mirrored, "hosts")
+	case 33, 34:
+		disturbTables(t, w)
 	case 24:
 		w.matched["mesh"] = w.state.Candidate // by hand, with no more right to it than a weight has
 		if !slices.Contains(w.subsets, w.state.Candidate) {
 			delete(w.matched, "mesh")
 		}
+	}
+}
+
+// disturbTables has one of the tables deleted, made again as git has it, or refuse every write for a while.
+func disturbTables(t *rapid.T, w *world) {
+	name := rapid.SampledFrom(tableNames).Draw(t, "table")
+	w.refused[name] = rapid.Bool().Draw(t, "refused")
+	if w.attached && rapid.Bool().Draw(t, "deleted or made again") {
+		w.taken[name] = !w.taken[name]
+		w.unroute(name)
 	}
 }
 
@@ -167,6 +180,8 @@ func heal(w *world) {
 	w.stopped, w.spec.Suspend, w.group, w.tests = false, false, 200, 0
 	clear(w.errorRate)
 	clear(w.broken)
+	clear(w.taken)
+	clear(w.refused)
 	for _, d := range w.versions {
 		d.restarts = 0
 	}

@@ -38,6 +38,9 @@ type world struct {
 	versions    map[string]*deployment
 	tables      map[string][]shift.Route
 	bare        map[string]bool
+	attached    bool                   // the tables are VirtualServices of the user's: nobody but he makes them
+	taken       map[string]bool        // those of them that he has deleted
+	refused     map[string]bool        // those that cannot be written
 	matched     map[string]string      // by table
 	mirrored    map[string]shift.Route // by table
 	sessions    *shift.Sessions        // as written last
@@ -126,7 +129,7 @@ func newWorld(t failer) *world {
 		t: t, now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), template: 1, generation: 1,
 		templateRun: deployment{replicas: 3, ready: 3, template: 1}, uid: "first",
 		records: map[string]int{}, proven: map[string]bool{}, verdicts: map[string]string{}, restarts: map[string]string{}, versions: map[string]*deployment{}, addressed: map[string]time.Time{}, hosts: map[string]bool{}, unhosted: map[string]time.Time{},
-		tables: map[string][]shift.Route{}, bare: map[string]bool{}, matched: map[string]string{}, mirrored: map[string]shift.Route{}, group: 200,
+		tables: map[string][]shift.Route{}, bare: map[string]bool{}, taken: map[string]bool{}, refused: map[string]bool{}, matched: map[string]string{}, mirrored: map[string]shift.Route{}, group: 200,
 		evidence: true, errorRate: map[int]float64{}, rps: 100, broken: map[int]bool{}, historyLimit: 10,
 		noHost:   func(v1alpha1.Permille) float64 { return 0 },
 		measured: func(share v1alpha1.Permille) v1alpha1.Permille { return share },
@@ -181,8 +184,12 @@ func (w *world) observe() shift.Observation {
 	for _, name := range tableNames {
 		routes, ok := w.tables[name]
 		o.Tables = append(o.Tables, shift.Table{
-			Name: name, Exists: ok || w.bare[name], Routes: slices.Clone(routes), Bare: w.bare[name], Matched: w.matched[name], Mirrored: w.mirrored[name],
+			Name: name, Exists: ok || w.bare[name] && !w.attached, Routes: slices.Clone(routes), Bare: w.bare[name] || w.attached && !ok,
+			Matched: w.matched[name], Mirrored: w.mirrored[name],
 		})
+		if w.taken[name] {
+			o.Problems = append(slices.Clone(o.Problems), shift.Problem{Reason: v1alpha1.ReasonVirtualServiceUnfit, Message: name + " does not exist"})
+		}
 	}
 	o.Evidence = w.sample()
 	o.Evidence.History, o.Checks = w.history, w.checks
@@ -313,8 +320,12 @@ func (w *world) persist(d shift.Decision) {
 func (w *world) writes(d shift.Desired) []func() {
 	var writes []func()
 	add := func(f func()) { writes = append(writes, f) }
+	failed := false
 	for _, name := range tableNames {
 		switch {
+		case w.taken[name]:
+		case w.refuses(name) && (d.Unroute || d.Bare || len(d.Routes) > 0):
+			failed = true
 		case d.Unroute:
 			add(func() { w.unroute(name); w.bare[name] = false })
 		case d.Bare:
@@ -327,6 +338,14 @@ func (w *world) writes(d shift.Desired) []func() {
 				w.route(name, d)
 			})
 		}
+	}
+	if failed { // of what follows, pods are added and nothing else is done
+		for _, s := range d.Scales {
+			if v, ok := w.versions[s.Version]; !ok || s.Replicas >= v.replicas {
+				add(func() { w.scale(s) })
+			}
+		}
+		return writes
 	}
 	if d.Record != "" {
 		add(func() {
@@ -384,6 +403,12 @@ func (w *world) writes(d shift.Desired) []func() {
 		add(func() { clear(w.versions); clear(w.records); clear(w.proven); w.held = false })
 	}
 	return writes
+}
+
+// refuses reports whether a table cannot be written now. While the Deployment is to be scaled down it can: nothing else would do that, and
+// each new template of those days would count as somebody's scaling it up.
+func (w *world) refuses(table string) bool {
+	return w.refused[table] && (w.templateRun.replicas == 0 || w.state.Phase == v1alpha1.PhaseDetaching)
 }
 
 func (w *world) unroute(table string) {
@@ -532,7 +557,7 @@ func (w *world) checkMesh() {
 			w.t.Fatalf("W2: table %s has one destination with %s\n%s", name, routes[0].Weight, w.transcript.String())
 		}
 	}
-	if w.held && !w.last.Desired.Bare && w.state.Phase == v1alpha1.PhaseProgressing && len(w.tables) != len(tableNames) {
+	if w.held && !w.last.Desired.Bare && w.state.Phase == v1alpha1.PhaseProgressing && len(w.tables) != len(tableNames) && !w.attached {
 		w.t.Fatalf("R5: a candidate is progressing and only %d tables pin the traffic\n%s", len(w.tables), w.transcript.String())
 	}
 }
@@ -608,6 +633,12 @@ func (w *world) checkEarned(d shift.Decision) {
 		return a.Action == v1alpha1.ActionPromote && a.Result == v1alpha1.ResultDone
 	}) {
 		return // a person has ordered it: nothing but pods and subset need be there
+	}
+	for _, name := range tableNames {
+		i := slices.IndexFunc(w.tables[name], func(r shift.Route) bool { return r.Version == d.Next.Candidate })
+		if has := i >= 0 && w.tables[name][i].Weight == w.state.Weight; !has && (w.state.Weight > 0 || len(w.tables[name]) == 0) {
+			w.t.Fatalf("%s from %s, which table %s does not say: %v\n%s", to, w.state.Weight, name, w.tables[name], w.transcript.String())
+		}
 	}
 	w.checkLetGo(to)
 	unjudged := w.spec.SkipAnalysis || shift.Previewing(w.state)

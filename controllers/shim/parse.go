@@ -66,8 +66,26 @@ func parseTLSSecret(s string) (any, error) {
 	return map[string]any{"mode": "SIMPLE", "credentialName": s}, nil
 }
 
-// parseAttach reads "shop" or "shop/main,api".
+// parseAttach reads "shop" or "shop/main,api", or several of them: "front/main; internal".
 func parseAttach(s string) (any, error) {
+	var all []any
+	for item := range strings.SplitSeq(s, ";") {
+		one, err := parseAttached(strings.TrimSpace(item))
+		switch {
+		case err != nil:
+			return nil, err
+		case slices.ContainsFunc(all, func(other any) bool { return nameOf(other) == nameOf(one) }):
+			return nil, fmt.Errorf("%q is written twice", clip(nameOf(one)))
+		}
+		all = append(all, one)
+	}
+	if len(all) == 1 {
+		return all[0], nil
+	}
+	return other{"routing.virtualServices", all}, nil
+}
+
+func parseAttached(s string) (any, error) {
 	name, routes, named := strings.Cut(s, "/")
 	if bad := validation.IsDNS1123Subdomain(name); bad != nil {
 		return nil, fmt.Errorf("%q is not the name of a VirtualService", clip(name))

@@ -253,9 +253,10 @@ session: {cookie: c, maxAge: 1h, attributes: Path=/; Secure}
 preview: {host: p.example.com}
 routing: {delegate: true, http: {timeout: 5s, corsPolicy: {allowMethods: [GET]}, fault: {abort: {httpStatus: 500, percentage: {value: 0.1}}}}}
 `,
-		"Attached": "strategy: canary\nrouting: {api: istio, virtualService: {name: shop, routes: [main]}}",
-		"Test":     "strategy: ab-test\nabTest: {match: [{queryParams: {a: {exact: b}}}], duration: 48h, conclude: decide}",
-		"Even":     "strategy: canary\nduration: 30m\nhosts: [a.example.com]\ngateways: [infra/public]",
+		"AttachedToSeveral": "strategy: canary\nrouting: {virtualServices: [{name: front, routes: [main]}, {name: internal}]}",
+		"Attached":          "strategy: canary\nrouting: {api: istio, virtualService: {name: shop, routes: [main]}}",
+		"Test":              "strategy: ab-test\nabTest: {match: [{queryParams: {a: {exact: b}}}], duration: 48h, conclude: decide}",
+		"Even":              "strategy: canary\nduration: 30m\nhosts: [a.example.com]\ngateways: [infra/public]",
 	} {
 		t.Run(name, func(t *testing.T) {
 			var written sluice.TrafficShiftSpec

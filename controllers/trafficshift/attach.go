@@ -27,47 +27,44 @@ func (r *Reconciler) readRouting(ctx context.Context, w *world) error {
 	if w.scope.Template == nil {
 		return nil
 	}
-	w.scope.Attached, w.scope.Delegate = w.wishedAttachment(), w.spec.Routing != nil && w.spec.Routing.Delegate
+	w.scope.Attached, w.scope.Delegate = wishedAttachments(w.shift, w.spec.Routing), w.spec.Routing != nil && w.spec.Routing.Delegate
 	if w.rule != nil && w.ours(w.rule) {
 		w.scope.Attached = plan.ReadAttached(w.rule)
-	} else if w.scope.Attached != nil {
-		w.scope.Attached.Untouched = untouched(w.shift)
 	}
 	if vs, ok := w.tables[w.shift.Name]; ok && w.ours(vs) {
 		w.scope.Delegate = len(vs.Spec.GetHosts()) == 0
 	}
-	if w.scope.Attached == nil {
-		return nil
+	w.scope.Delegate = w.scope.Delegate && len(w.scope.Attached) == 0
+	for _, a := range w.scope.Attached {
+		r.readAttached(ctx, w.shift.Namespace, a)
 	}
-	w.scope.Delegate = false
-	return r.readAttached(ctx, w.shift.Namespace, w.scope.Attached)
+	return nil
 }
 
-// readAttached reads the user's VirtualService past the cache, which drops what this release of Istio's types does not know.
-func (r *Reconciler) readAttached(ctx context.Context, namespace string, a *plan.Attached) error {
+// readAttached reads a VirtualService of the user's past the cache, which drops what this release of Istio's types does not know. One that
+// cannot be read is no reason to leave the others as they are: a candidate may have to be taken back.
+func (r *Reconciler) readAttached(ctx context.Context, namespace string, a *plan.Attached) {
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(virtualServiceKind)
-	err := r.Live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: a.Name}, u)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil
-	case err != nil:
-		return fmt.Errorf("reading VirtualService %s/%s: %w", namespace, a.Name, err)
+	a.Object, a.Unread = nil, nil
+	if err := r.Live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: a.Name}, u); err == nil {
+		a.Object = u
+	} else if !apierrors.IsNotFound(err) {
+		a.Unread = fmt.Errorf("reading VirtualService %s/%s: %w", namespace, a.Name, err)
 	}
-	a.Object = u
-	return nil
 }
 
 // untouched reports whether Sluice has never named a version of a service, and so never written a route of it.
 func untouched(ts *v1alpha1.TrafficShift) bool { return ts.Status.State.LastVersion == 0 }
 
-// wishedAttachment is what the spec asks to attach to.
-func (w *world) wishedAttachment() *plan.Attached {
-	if w.spec.Routing == nil || w.spec.Routing.VirtualService == nil {
-		return nil
+// wishedAttachments are what a spec asks to attach to.
+func wishedAttachments(ts *v1alpha1.TrafficShift, routing *v1alpha1.Routing) []*plan.Attached {
+	var wished []*plan.Attached
+	asked := routing.Attached()
+	for _, vs := range asked {
+		wished = append(wished, &plan.Attached{Name: vs.Name, Routes: vs.Routes, Untouched: untouched(ts), Several: len(asked) > 1})
 	}
-	vs := w.spec.Routing.VirtualService
-	return &plan.Attached{Name: vs.Name, Routes: vs.Routes}
+	return wished
 }
 
 // checkRouting reports what keeps the weights from being carried by the routes that the spec names.
@@ -79,14 +76,44 @@ func (r *Reconciler) checkRouting(ctx context.Context, w *world) ([]shift.Proble
 		return moved, nil
 	}
 	switch {
-	case w.scope.Attached != nil:
-		if why := w.scope.Attached.Unfit(w.scope.Host, w.scope.Service.Name); why != "" {
-			return []shift.Problem{problem(v1alpha1.ReasonVirtualServiceUnfit, "%s", why)}, nil
-		}
+	case len(w.scope.Attached) > 0:
+		return r.checkAttached(ctx, w)
 	case w.scope.Delegate:
 		return r.checkRoot(ctx, w)
 	}
 	return nil, nil
+}
+
+// checkAttached reports each VirtualService that cannot carry the weights, and each that does so for the same service already because
+// another shift is attached to it: two would write the same routes by turns.
+func (r *Reconciler) checkAttached(ctx context.Context, w *world) ([]shift.Problem, error) {
+	var rules networkingv1.DestinationRuleList
+	if err := r.Client.List(ctx, &rules, client.InNamespace(w.shift.Namespace)); err != nil {
+		return nil, fmt.Errorf("listing DestinationRules: %w", err)
+	}
+	slices.SortFunc(rules.Items, named)
+	var problems []shift.Problem
+	for _, a := range w.scope.Attached {
+		why := a.Unfit(w.scope.Host, w.scope.Service.Name)
+		if other := w.alsoAttached(a, rules.Items); why == "" && other != "" {
+			why = fmt.Sprintf("VirtualService %q carries the weights of %s for TrafficShift %s already; hand that one back, or name another VirtualService", a.Name, w.scope.Service.Name, other)
+		}
+		if why != "" {
+			problems = append(problems, problem(v1alpha1.ReasonVirtualServiceUnfit, "%s", why))
+		}
+	}
+	return problems, nil
+}
+
+// alsoAttached names another shift whose DestinationRule says that it is attached to a VirtualService for our host.
+func (w *world) alsoAttached(a *plan.Attached, rules []*networkingv1.DestinationRule) string {
+	for _, rule := range rules {
+		other := rule.Labels[v1alpha1.LabelShift]
+		if other != "" && other != w.shift.Name && rule.Spec.GetHost() == w.scope.Host && slices.ContainsFunc(plan.ReadAttached(rule), a.Same) {
+			return other
+		}
+	}
+	return ""
 }
 
 // checkMovedRouting refuses to change whose routes carry the weights of a service that is taken over already.
@@ -94,10 +121,10 @@ func (w *world) checkMovedRouting() []shift.Problem {
 	if w.rule == nil || !w.ours(w.rule) {
 		return nil
 	}
-	wished, is := w.wishedAttachment(), w.scope.Attached
+	wished, is := wishedAttachments(w.shift, w.spec.Routing), w.scope.Attached
 	delegate := w.spec.Routing != nil && w.spec.Routing.Delegate
-	same := wished == nil && is == nil || wished != nil && is != nil && wished.Name == is.Name && slices.Equal(wished.Routes, is.Routes)
-	if same && (is != nil || delegate == w.scope.Delegate) {
+	same := len(wished) == len(is) && !slices.ContainsFunc(wished, func(a *plan.Attached) bool { return !slices.ContainsFunc(is, a.Equal) })
+	if same && (len(is) > 0 || delegate == w.scope.Delegate) {
 		return nil
 	}
 	return []shift.Problem{problem(v1alpha1.ReasonInvalidSpec,
@@ -106,11 +133,13 @@ func (w *world) checkMovedRouting() []shift.Problem {
 }
 
 func (w *world) carriedBy() string {
-	switch a := w.scope.Attached; {
-	case a != nil && len(a.Routes) > 0:
-		return fmt.Sprintf("routes %s of VirtualService %s", strings.Join(a.Routes, ", "), a.Name)
-	case a != nil:
-		return "VirtualService " + a.Name
+	var carriers []string
+	for _, a := range w.scope.Attached {
+		carriers = append(carriers, a.String())
+	}
+	switch {
+	case len(carriers) > 0:
+		return strings.Join(carriers, " and ")
 	case w.scope.Delegate:
 		return fmt.Sprintf("VirtualService %s, a delegate", w.shift.Name)
 	}
@@ -157,45 +186,60 @@ func (r *Reconciler) checkRoot(ctx context.Context, w *world) ([]shift.Problem, 
 	return nil, nil
 }
 
-// giveRoutesBack takes our subsets off the user's VirtualService of a shift whose Deployment is gone: that takes our DestinationRule
+// attached is what was read of the VirtualService that a step is about.
+func (w *world) attached(o client.Object) *plan.Attached {
+	for _, a := range w.scope.Attached {
+		if a.Name == o.GetName() {
+			return a
+		}
+	}
+	return &plan.Attached{}
+}
+
+// giveRoutesBack takes our subsets off the user's VirtualServices of a shift whose Deployment is gone: that takes our DestinationRule
 // with it, and a route that went on naming its subsets would answer 503 for ever.
 func (r *Reconciler) giveRoutesBack(ctx context.Context, ts *v1alpha1.TrafficShift) error {
-	a, host, err := r.abandoned(ctx, ts)
-	if err != nil || a == nil {
+	all, host, err := r.abandoned(ctx, ts)
+	if err != nil {
 		return err
 	}
-	if err := r.readAttached(ctx, ts.Namespace, a); err != nil || a.Object == nil {
-		return err
+	var errs []error
+	for _, a := range all {
+		errs = append(errs, r.giveBack(ctx, ts.Namespace, a, host))
+	}
+	return first(errs)
+}
+
+// giveBack gives one VirtualService back. One that is gone has nothing of ours.
+func (r *Reconciler) giveBack(ctx context.Context, namespace string, a *plan.Attached, host string) error {
+	if r.readAttached(ctx, namespace, a); a.Object == nil {
+		return a.Unread
 	}
 	adjust := plan.Step{Verb: plan.Adjust, Object: a.Bare(host)}
 	if _, err := r.writer().Adjust(ctx, a.Bare(host), a.Object); err != nil {
 		return attempted(adjust.String(), err)
 	}
-	if err := r.readAttached(ctx, ts.Namespace, a); err != nil {
-		return err
+	if r.readAttached(ctx, namespace, a); a.Object == nil {
+		return a.Unread
 	}
-	_, err = r.writer().Forget(ctx, a.Object)
+	_, err := r.writer().Forget(ctx, a.Object)
 	return attempted(plan.Step{Verb: plan.Forget, Object: a.Object}.String(), err)
 }
 
-// abandoned is what a shift without a Deployment was attached to, and for which host: as our DestinationRule says while it is there, and
+// abandoned are what a shift without a Deployment was attached to, and for which host: as our DestinationRule says while it is there, and
 // as the spec says afterwards.
-func (r *Reconciler) abandoned(ctx context.Context, ts *v1alpha1.TrafficShift) (*plan.Attached, string, error) {
+func (r *Reconciler) abandoned(ctx context.Context, ts *v1alpha1.TrafficShift) ([]*plan.Attached, string, error) {
 	for _, name := range []string{ts.Name, plan.RuleBeside(ts.Name)} {
 		rule := &networkingv1.DestinationRule{}
 		found, err := r.read(ctx, ts.Namespace, name, rule)
 		if err != nil {
 			return nil, "", err
 		}
-		if a := plan.ReadAttached(rule); found && a != nil && rule.Labels[v1alpha1.LabelShift] == ts.Name {
-			return a, rule.Spec.GetHost(), nil
+		if all := plan.ReadAttached(rule); found && len(all) > 0 && rule.Labels[v1alpha1.LabelShift] == ts.Name {
+			return all, rule.Spec.GetHost(), nil
 		}
 	}
-	if ts.Spec.Routing == nil || ts.Spec.Routing.VirtualService == nil {
-		return nil, "", nil
-	}
-	vs := ts.Spec.Routing.VirtualService
-	return &plan.Attached{Name: vs.Name, Routes: vs.Routes, Untouched: untouched(ts)}, r.fullName(cmp.Or(ts.Spec.Service, ts.Name), ts.Namespace), nil
+	return wishedAttachments(ts, ts.Spec.Routing), r.fullName(cmp.Or(ts.Spec.Service, ts.Name), ts.Namespace), nil
 }
 
 // byAttachment maps a VirtualService of a user's to the shifts that write its weights, or that wait for it to be there or to be fit.
@@ -206,7 +250,7 @@ func (r *Reconciler) byAttachment(ctx context.Context, o client.Object) []reconc
 		return requests
 	}
 	for i := range list.Items {
-		if routing := list.Items[i].Spec.Routing; routing != nil && routing.VirtualService != nil && routing.VirtualService.Name == o.GetName() {
+		if slices.ContainsFunc(list.Items[i].Spec.Routing.Attached(), func(vs v1alpha1.AttachedVirtualService) bool { return vs.Name == o.GetName() }) {
 			requests = append(requests, request(o.GetNamespace(), list.Items[i].Name)...)
 		}
 	}

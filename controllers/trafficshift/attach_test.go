@@ -77,7 +77,7 @@ func (c *cluster) splits() map[string]map[string]int32 {
 
 func (c *cluster) attach() {
 	c.Helper()
-	c.counts.table = "shop"
+	c.counts.read = func() map[string]int32 { return c.splits()["api"] }
 	c.apply(users)
 	c.apply(service)
 	c.apply(attached)

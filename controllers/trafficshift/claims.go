@@ -82,11 +82,11 @@ func (r *Reconciler) claimingVirtualServices(ctx context.Context, w *world) ([]s
 
 // accountedFor reports whether a VirtualService is ours, or one of the user's that ours goes with, or reported by its name already.
 func (w *world) accountedFor(vs *networkingv1.VirtualService) bool {
-	a, here := w.scope.Attached, vs.Namespace == w.shift.Namespace
+	attached, here := len(w.scope.Attached) > 0, vs.Namespace == w.shift.Namespace
 	switch {
-	case w.ours(vs), a != nil && here && vs.Name == a.Name, w.scope.Delegate && plan.DelegatesTo(vs, w.shift.Namespace, w.shift.Name):
+	case w.ours(vs), here && w.attached(vs).Name != "", w.scope.Delegate && plan.DelegatesTo(vs, w.shift.Namespace, w.shift.Name):
 		return true
-	case a != nil, w.gatewayAPIRoutes(): // whose objects have other names
+	case attached, w.gatewayAPIRoutes(): // whose objects have other names
 		return false
 	}
 	return here && (vs.Name == w.shift.Name || vs.Name == plan.HostsName(w.shift.Name) && len(w.spec.Hosts) > 0 ||

@@ -372,8 +372,8 @@ type counts struct {
 	errors  map[string]float64 // by subset
 	err     error
 	watched map[query.Key]query.Subject
-	table   string // the VirtualService that carries the weights, where that is not ours
-	shown   string // a version whose requests do not come by its weight
+	read    func() map[string]int32 // reads the weights, where no object of ours carries them
+	shown   string                  // a version whose requests do not come by its weight
 	// histories are those that were asked for, by their end; historyErr is what became of them.
 	histories  []time.Time
 	historyErr error
@@ -430,8 +430,8 @@ func (e *counts) Since(_ context.Context, k query.Key, from time.Time) (analysis
 }
 
 func (e *counts) split(name string) map[string]int32 {
-	if e.table != "" {
-		return e.splits()["api"]
+	if e.read != nil {
+		return e.read()
 	}
 	return e.weights(name)
 }

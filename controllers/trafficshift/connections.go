@@ -38,7 +38,7 @@ func (w *world) checkPorts(service string, s *corev1.Service) []shift.Problem {
 	}
 	for _, p := range s.Spec.Ports {
 		switch connected := plan.IsTCP(p) || plan.IsTLS(p); {
-		case plan.IsHTTP(p), connected && w.scope.Attached == nil && !w.scope.Delegate && !w.gatewayAPIRoutes():
+		case plan.IsHTTP(p), connected && len(w.scope.Attached) == 0 && !w.scope.Delegate && !w.gatewayAPIRoutes():
 		case !connected:
 			return []shift.Problem{problem(v1alpha1.ReasonPortUnsupported,
 				"port %d (%q) of %s does not say what is spoken on it, or nothing that Istio routes; name it http, http2, grpc, tcp, tls or https, or with such a prefix, or set its appProtocol",

@@ -254,7 +254,7 @@ func (w *world) askedAPI() v1alpha1.RoutingAPI {
 	switch {
 	case routing != nil && routing.API != "":
 		return routing.API
-	case !w.behindWaypoint(), routing != nil && (routing.VirtualService != nil || routing.Delegate || routing.HTTP != nil):
+	case !w.behindWaypoint(), routing != nil && (len(routing.Attached()) > 0 || routing.Delegate || routing.HTTP != nil):
 		return v1alpha1.RoutingIstio
 	}
 	return v1alpha1.RoutingGateway

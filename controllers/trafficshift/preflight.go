@@ -76,7 +76,7 @@ func (w *world) checkSpec() []shift.Problem {
 // checkHTTP reads what every route of ours carries over. Where it cannot be read, what was accepted last stays in force.
 func (w *world) checkHTTP() []shift.Problem {
 	written := w.shift.Spec.Routing
-	if written == nil || written.HTTP == nil || w.scope.Attached != nil {
+	if written == nil || written.HTTP == nil || len(w.scope.Attached) > 0 {
 		return nil
 	}
 	read, errs := plan.HTTPFields(written.HTTP, field.NewPath("spec", "routing", "http"))
@@ -205,7 +205,7 @@ func (w *world) checkNames() []shift.Problem {
 	released := w.shift.Status.State.Phase == v1alpha1.PhaseDetaching
 	gatewayAPI := w.gatewayAPIRoutes() // whose objects have other names
 	for _, name := range []string{w.shift.Name, plan.HostsName(w.shift.Name)} {
-		wanted := name == w.shift.Name && w.scope.Attached == nil || len(w.spec.Hosts) > 0
+		wanted := name == w.shift.Name && len(w.scope.Attached) == 0 || len(w.spec.Hosts) > 0
 		if vs, ok := w.tables[name]; ok && !w.takeable(vs) && !released && !gatewayAPI && wanted {
 			taken("VirtualService", name)
 		}

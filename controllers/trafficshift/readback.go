@@ -14,8 +14,12 @@ import (
 
 // tablesRead reads the weights back from every VirtualService that must carry them. One that is not ours does not count as there.
 func (w *world) tablesRead() []shift.Table {
-	if a := w.scope.Attached; a != nil {
-		return []shift.Table{a.Table(w.scope.Host)}
+	if len(w.scope.Attached) > 0 {
+		var tables []shift.Table
+		for _, a := range w.scope.Attached {
+			tables = append(tables, a.Table(w.scope.Host, w.subsetsRead()))
+		}
+		return tables
 	}
 	names := []string{w.shift.Name}
 	if len(w.scope.Entry.Hosts) > 0 {

@@ -190,11 +190,15 @@ func (r *Reconciler) step(ctx context.Context, w *world, step plan.Step) (bool, 
 	if !ok {
 		return false, fmt.Errorf("%s: %T is not a set of fields", step, step.Object)
 	}
+	a := w.attached(fields)
 	switch step.Verb {
 	case plan.Adjust:
-		return r.writer().Adjust(ctx, fields, w.scope.Attached.Object)
+		if a.Unread != nil {
+			return false, a.Unread
+		}
+		return r.writer().Adjust(ctx, fields, a.Object)
 	case plan.Forget:
-		return r.writer().Forget(ctx, w.scope.Attached.Object)
+		return r.writer().Forget(ctx, a.Object)
 	case plan.Add:
 		return r.writer().Add(ctx, fields, w.autoscalers.scaled.byName(fields.GetName()))
 	case plan.Withdraw:

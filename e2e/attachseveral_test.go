@@ -1,0 +1,146 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/e2e/lab/load"
+	"github.com/sluice-dev/sluice/e2e/scene"
+)
+
+// parcels is what a team has that keeps the gateway's routes and the mesh's apart: two VirtualServices, each with what is its own.
+const parcels = `
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: parcels, namespace: shop}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [parcels.example.com]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: parcels, namespace: shop}
+spec:
+  hosts: [parcels.example.com]
+  gateways: [parcels]
+  http:
+  - {name: moved, match: [{uri: {exact: /old}}], redirect: {uri: /}}
+  - {name: public, timeout: 3s, route: [{destination: {host: parcels.shop.svc.cluster.local, port: {number: 80}}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: parcels-internal, namespace: shop}
+spec:
+  hosts: [parcels.shop.svc.cluster.local]
+  http:
+  - {name: any, retries: {attempts: 0}, route: [{destination: {host: parcels.shop.svc.cluster.local, port: {number: 80}}, weight: 100}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: parcels, namespace: shop}
+spec:
+  selector: {app: parcels}
+  ports: [{name: http, port: 80, targetPort: 8080}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: parcels
+  namespace: shop
+  annotations:
+    sluice.dev/strategy: canary
+    sluice.dev/virtual-service: parcels/public; parcels-internal
+    sluice.dev/steps: "10,50,100"
+    sluice.dev/hold: 5s
+    sluice.dev/min-requests: "20"
+    sluice.dev/bake: 5s
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: parcels}}
+  template:
+    metadata: {labels: {app: parcels}}
+    spec:
+      containers:
+      - name: parcels
+        image: ` + registry + `kubia:v1
+        ports: [{containerPort: 8080}]
+        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+`
+
+// Two VirtualServices of the user's, the gateway's and the mesh's, carry the same weights under load on both; a bad release goes back on
+// both; and both are in the end what their owner wrote.
+func TestAttachSeveral(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	const name = "parcels"
+	checked := watchOver(t, s, name)
+	if err := s.ApplyYAML(t.Context(), []byte(parcels)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { remove(t, s, name, name+"-internal") })
+	t.Cleanup(func() { leave(t, s, name) })
+	users := func() []any { return []any{routesOfUsers(t, s, name), routesOfUsers(t, s, name+"-internal")} }
+	before := users()
+	inside := within(t, s, name, "http://parcels.shop.svc.cluster.local/", 60)
+	await(t, s, name, "to be adopted", scene.Stable("v1"))
+	outside := through(t, s, "parcels.example.com", 60)
+
+	set := func(tag string) {
+		t.Helper()
+		if err := s.SetImage(t.Context(), name, registry+"kubia:"+tag); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("v2")
+	await(t, s, name, "to prove 50%", proven(500))
+	checkShares(t, s, name, "v2", 500, 4*time.Second, map[string]*load.Source{"in the mesh": inside, "at the gateway": outside})
+	if ts := await(t, s, name, "to be promoted", scene.Stable("v2")); ts.Status.History[0].Reason != v1alpha1.ReasonPromoted {
+		t.Errorf("it ended as %+v", ts.Status.History[0])
+	}
+	lossless(t, inside, outside)
+
+	set("v3-users")
+	await(t, s, name, "to take v3 back", scene.Rejected("v3"))
+	for _, of := range []string{name, name + "-internal"} {
+		eventually(t, "v3 to be out of "+of, func(ctx context.Context) error {
+			vs := &networkingv1.VirtualService{}
+			if err := s.Client.Get(ctx, inShop(of), vs); err != nil {
+				return err
+			}
+			to := vs.Spec.GetHttp()[len(vs.Spec.GetHttp())-1].GetRoute()
+			if len(to) != 1 || to[0].GetDestination().GetSubset() != "v2" {
+				return fmt.Errorf("it says %v", to)
+			}
+			return nil
+		})
+	}
+	bad := append(inside.Report().Failures, outside.Report().Failures...)
+	if len(bad) == 0 || len(bad) > 40 {
+		t.Errorf("users saw %d failures of v3-users; want a handful", len(bad))
+	}
+	for _, f := range bad {
+		if f.Version != "v3-users" {
+			t.Errorf("a client saw a failure that the bad image did not produce: %+v", f)
+		}
+	}
+	set("v2") // users are on it, and handing back waits for the template to be it
+	await(t, s, name, "to be at rest", scene.Stable("v2"))
+	checked.await(t, "Stable")
+	handBack(t, s, name)
+	if diff := cmp.Diff(before, users()); diff != "" {
+		t.Errorf("the user's VirtualServices (-before +after):\n%s", diff)
+	}
+	sent(t, 4_000, inside, outside)
+	if now := append(inside.Report().Failures, outside.Report().Failures...); len(now) != len(bad) {
+		t.Errorf("%d requests more failed after v3 was taken back", len(now)-len(bad))
+	}
+	checked.end(t, []string{
+		"Adopting Starting", "Stable", "Progressing Exposing", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%", "Failed, v3 retiring",
+	})
+}
