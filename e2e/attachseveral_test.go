@@ -144,3 +144,84 @@ func TestAttachSeveral(t *testing.T) {
 		"Adopting Starting", "Stable", "Progressing Exposing", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%", "Failed, v3 retiring",
 	})
 }
+
+// gauge is a service of TCP alone whose route is its team's own.
+const gauge = `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: gauge, namespace: shop}
+spec:
+  hosts: [gauge.shop.svc.cluster.local]
+  tcp:
+  - match: [{port: 9000}]
+    route: [{destination: {host: gauge.shop.svc.cluster.local, port: {number: 9000}}, weight: 100}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: gauge, namespace: shop}
+spec:
+  selector: {app: gauge}
+  ports: [{name: tcp-echo, port: 9000, targetPort: 9000}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: gauge
+  namespace: shop
+  annotations:
+    sluice.dev/strategy: canary
+    sluice.dev/virtual-service: gauge
+    sluice.dev/steps: "10,50,100"
+    sluice.dev/hold: 5s
+    sluice.dev/min-requests: "20"
+    sluice.dev/bake: 5s
+    sluice.dev/max-increase: "5%"
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: gauge}}
+  template:
+    metadata: {labels: {app: gauge}}
+    spec:
+      terminationGracePeriodSeconds: 5
+      containers:
+      - name: gauge
+        image: ` + registry + `tcp-echo:1
+        env: [{name: VERSION, value: v1}]
+        ports: [{containerPort: 9000}, {containerPort: 8080}]
+        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+`
+
+// A TCP route of the user's carries the weights: a good release loses no connection, and a bad one is taken back by its connections.
+func TestAttachToConnections(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	const name = "gauge"
+	checked := watchOver(t, s, name)
+	if err := s.ApplyYAML(t.Context(), []byte(gauge)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { remove(t, s, name) })
+	t.Cleanup(func() { leave(t, s, name) })
+	before := routesOfUsers(t, s, name)
+	await(t, s, name, "to be adopted", scene.Stable("v1"))
+	users := connecting(t, callerOf(t, s, name), "gauge.shop.svc.cluster.local:9000", 60)
+
+	release(t, s, name, "v2")
+	await(t, s, name, "to prove 50%", proven(500))
+	checkShare(t, "connections", users, "v2", 500, 3*time.Second)
+	await(t, s, name, "to be promoted", scene.Stable("v2"))
+	lossless(t, users)
+
+	release(t, s, name, "v3", "REFUSE=true")
+	ts := await(t, s, name, "to take v3 back", scene.Rejected("v3"))
+	if got := ts.Status.History[0]; got.Reason != v1alpha1.ReasonErrorRateVsStable && got.Reason != v1alpha1.ReasonErrorRate {
+		t.Errorf("it ended as %+v; want the evidence of connections", got)
+	}
+	release(t, s, name, "v2") // users are on it, and handing back waits for the template to be it
+	await(t, s, name, "to be at rest", scene.Stable("v2"))
+	handBack(t, s, name)
+	if diff := cmp.Diff(before, routesOfUsers(t, s, name)); diff != "" {
+		t.Errorf("the user's VirtualService (-before +after):\n%s", diff)
+	}
+	checked.end(t, []string{"Stable", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%"})
+}

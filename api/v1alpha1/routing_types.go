@@ -43,13 +43,52 @@ type AttachedVirtualService struct {
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	Name string `json:"name"`
-	// routes are the names of the routes whose weights are written; every route of the service where none is given.
+	// routes are the names of the HTTP routes whose weights are written. Where neither routes, nor tcp, nor tls is given, every route of the
+	// service is written, whatever it is for.
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=253
 	// +listType=set
 	// +optional
 	Routes []string `json:"routes,omitempty"`
+	// tcp are the TCP routes whose weights are written, which have no names, by a port that they match.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=map
+	// +listMapKey=port
+	// +optional
+	TCP []AttachedTCPRoute `json:"tcp,omitempty"`
+	// tls are the TLS routes whose weights are written, by what they match: a port, names that clients ask for, or both.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=atomic
+	// +optional
+	TLS []AttachedTLSRoute `json:"tls,omitempty"`
+}
+
+// AttachedTCPRoute tells a TCP route of a VirtualService of the user's by what it matches.
+type AttachedTCPRoute struct {
+	// port is one that it matches.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port"`
+}
+
+// AttachedTLSRoute tells a TLS route of a VirtualService of the user's by what it matches.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.port) || has(self.sniHosts)",message="a TLS route is told by what it matches: write its port, its sniHosts, or both"
+type AttachedTLSRoute struct {
+	// port is one that it matches; any where none is given.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	// +optional
+	Port int32 `json:"port,omitempty"`
+	// sniHosts are names that it matches, all of them together; any where none are given.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +listType=set
+	// +optional
+	SNIHosts []string `json:"sniHosts,omitempty"`
 }
 
 // Attached are the VirtualServices of the user's that carry the weights, however many and in whichever field; none where Sluice makes its own.

@@ -86,8 +86,34 @@ func (v *AttachedVirtualService) validate(path *field.Path) field.ErrorList {
 			errs = append(errs, field.Invalid(path.Child("routes").Index(i), name, "must be the name of a route, and each be there once"))
 		}
 	}
+	for i, route := range v.TCP {
+		if outOfRange(route.Port) || slices.Contains(v.TCP[:i], route) {
+			errs = append(errs, field.Invalid(path.Child("tcp").Index(i).Child("port"), route.Port, "must be a port from 1 to 65535, and each be there once"))
+		}
+	}
+	for i, route := range v.TLS {
+		errs = append(errs, route.validate(path.Child("tls").Index(i))...)
+	}
 	return errs
 }
+
+func (r AttachedTLSRoute) validate(path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if r.Port == 0 && len(r.SNIHosts) == 0 {
+		errs = append(errs, field.Required(path, "a TLS route is told by what it matches: write its port, its sniHosts, or both"))
+	}
+	if r.Port != 0 && outOfRange(r.Port) {
+		errs = append(errs, field.Invalid(path.Child("port"), r.Port, "must be a port from 1 to 65535"))
+	}
+	for i, name := range r.SNIHosts {
+		if name == "" || slices.Contains(r.SNIHosts[:i], name) {
+			errs = append(errs, field.Invalid(path.Child("sniHosts").Index(i), name, "must be a name that clients ask for, and each be there once"))
+		}
+	}
+	return errs
+}
+
+func outOfRange(port int32) bool { return port < 1 || port > 65535 }
 
 // validateHTTP refuses the fields that are Sluice's own, and those that Istio does not have.
 func validateHTTP(raw []byte, path *field.Path) field.ErrorList {

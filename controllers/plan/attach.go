@@ -17,9 +17,12 @@ import (
 // Attached is a VirtualService of the user's that carries the weights. Sluice writes the destinations of its routes to the host, and
 // nothing else of it.
 type Attached struct {
-	// Name is its name, and Routes are the names of the routes that are written: every route to the host where there are none.
-	Name   string   `json:"virtualService"`
-	Routes []string `json:"routes,omitempty"`
+	// Name is its name. Routes are the names of the HTTP routes that are written, TCP and TLS those that have no names by what they match: every
+	// route to the host where there are none.
+	Name   string                      `json:"virtualService"`
+	Routes []string                    `json:"routes,omitempty"`
+	TCP    []v1alpha1.AttachedTCPRoute `json:"tcp,omitempty"`
+	TLS    []v1alpha1.AttachedTLSRoute `json:"tls,omitempty"`
 	// Was is what each route said before it was written, by the route's key, where that was anything.
 	Was map[string]Origin `json:"was,omitempty"`
 	// Untouched is whether Sluice has never written it: subsets that are named as versions are somebody else's then.
@@ -43,13 +46,30 @@ func (a Attached) Same(b *Attached) bool { return a.Name == b.Name }
 
 // Equal reports whether they name the same routes of it too.
 func (a Attached) Equal(b *Attached) bool {
-	return a.Same(b) && slices.Equal(slices.Sorted(slices.Values(a.Routes)), slices.Sorted(slices.Values(b.Routes)))
+	return a.Same(b) && slices.Equal(a.asked(), b.asked())
+}
+
+// asked are the routes that the spec names, in whichever order.
+func (a Attached) asked() []string {
+	var asked []string
+	for _, name := range a.Routes {
+		asked = append(asked, "route "+name)
+	}
+	for _, route := range a.TCP {
+		asked = append(asked, fmt.Sprintf("tcp route of port %d", route.Port))
+	}
+	for _, route := range a.TLS {
+		route.SNIHosts = slices.Sorted(slices.Values(route.SNIHosts))
+		asked = append(asked, tlsAsked(route))
+	}
+	slices.Sort(asked)
+	return asked
 }
 
 // String is for people.
 func (a Attached) String() string {
-	if len(a.Routes) > 0 {
-		return fmt.Sprintf("routes %s of VirtualService %s", strings.Join(a.Routes, ", "), a.Name)
+	if asked := a.asked(); len(asked) > 0 {
+		return fmt.Sprintf("%s of VirtualService %s", strings.Join(asked, ", "), a.Name)
 	}
 	return "VirtualService " + a.Name
 }
@@ -150,15 +170,12 @@ func (a Attached) Bare(host string) *unstructured.Unstructured { return a.with(h
 func (a Attached) with(host string, routes []shift.Route) *unstructured.Unstructured {
 	next := a
 	next.Object = a.Object.DeepCopy()
-	http := next.http()
 	for _, i := range a.selected(host) {
 		first := a.destination(i, 0)
 		if len(routes) == 0 && (a.Untouched || shift.Number(subsetOf(first)) == 0) {
 			continue // it is as its owner wrote it
 		}
-		if route, ok := http[i].(map[string]any); ok {
-			route["route"] = destinationsFrom(first, a.Was[a.key(i)], routes)
-		}
+		next.route(i)["route"] = destinationsFrom(first, a.Was[a.key(i)], routes)
 	}
 	next.mendStrays(host, routes)
 	return next.Object
@@ -228,7 +245,7 @@ func (a Attached) Unfit(host, service string) string {
 		return at + " is a delegate, without hosts of its own; attach to a VirtualService that has some, or let Sluice make the delegate with routing.delegate: true"
 	}
 	if missing := a.missing(); len(missing) > 0 {
-		return fmt.Sprintf("%s has no route named %s; its routes: %s", at, strings.Join(missing, ", "), strings.Join(a.names(), ", "))
+		return fmt.Sprintf("%s has no %s; its routes: %s", at, strings.Join(missing, " and no "), strings.Join(a.names(), ", "))
 	}
 	for _, i := range a.chosen(host) {
 		if why := a.unfitRoute(i, host, service); why != "" {
@@ -236,7 +253,7 @@ func (a Attached) Unfit(host, service string) string {
 		}
 	}
 	if len(a.selected(host)) == 0 {
-		return fmt.Sprintf("%s has no http route to %s; its routes: %s", at, service, strings.Join(a.names(), ", "))
+		return fmt.Sprintf("%s has no route to %s; its routes: %s", at, service, strings.Join(a.names(), ", "))
 	}
 	return a.unfitRest(at, host, service)
 }
@@ -262,7 +279,7 @@ func (a Attached) unfitRoute(i int, host, service string) string {
 		d := a.destination(i, j)
 		switch {
 		case !sameHost(hostOf(d), host):
-			return fmt.Sprintf("sends requests to %q as well as, or in place of, %s; give the requests for %s a route of their own", hostOf(d), service, service)
+			return fmt.Sprintf("sends %s to %q as well as, or in place of, %s; give the %s for %s a route of their own", a.carries(i), hostOf(d), service, a.carries(i), service)
 		case shift.Number(subsetOf(d)) > 0 && a.Untouched:
 			return fmt.Sprintf("names subset %q, which is what a version of Sluice's is called; give that subset another name", subsetOf(d))
 		case shift.Number(subsetOf(d)) > 0:
@@ -277,25 +294,13 @@ func (a Attached) unfitRoute(i int, host, service string) string {
 	return ""
 }
 
-// unfitRest finds what else of the VirtualService sends requests to the service: they would reach every version, whatever the weights.
+// unfitRest finds what else of the VirtualService leads to the service: it would reach every version, whatever the weights.
 func (a Attached) unfitRest(at, host, service string) string {
 	chosen := a.chosen(host)
-	for i := range a.http() {
+	for i := range a.count() {
 		for j := range a.destinations(i) {
 			if sameHost(hostOf(a.destination(i, j)), host) && !slices.Contains(chosen, i) {
-				return fmt.Sprintf("%s: route %s sends requests to %s too, past the weights; name it as well, or leave routes out to write all of them", at, a.key(i), service)
-			}
-		}
-	}
-	for _, kind := range []string{"tls", "tcp"} {
-		routes, _, _ := unstructured.NestedSlice(a.Object.Object, "spec", kind)
-		for i := range routes {
-			route, _ := routes[i].(map[string]any)
-			all, _ := route["route"].([]any)
-			for _, d := range all {
-				if to, _ := d.(map[string]any); sameHost(hostOf(to), host) {
-					return fmt.Sprintf("%s: its %s route %d sends connections to %s, and Sluice shifts http alone; take it out", at, kind, i, service)
-				}
+				return fmt.Sprintf("%s: route %s sends %s to %s too, past the weights; name it as well, or leave routes, tcp and tls out to write all of them", at, a.key(i), a.carries(i), service)
 			}
 		}
 	}
@@ -352,7 +357,7 @@ func (a Attached) strays(host string) []string {
 // eachStray visits the destinations of the host that name a version of ours in routes that are not written otherwise.
 func (a Attached) eachStray(host string, visit func(destination map[string]any)) {
 	selected := a.selected(host)
-	for i := range a.http() {
+	for i := range a.count() {
 		for j := range a.destinations(i) {
 			d := a.destination(i, j)
 			if to, ok := d["destination"].(map[string]any); ok && !a.Untouched && !slices.Contains(selected, i) && sameHost(hostOf(d), host) && shift.Number(subsetOf(d)) > 0 {
@@ -381,13 +386,13 @@ func (a Attached) weights(i int) []shift.Route {
 // chosen are the routes that are to be written: the named ones, or those with a destination of the host.
 func (a Attached) chosen(host string) []int {
 	var chosen []int
-	for i := range a.http() {
-		name, _ := a.route(i)["name"].(string)
+	everything := len(a.Routes)+len(a.TCP)+len(a.TLS) == 0
+	for i := range a.count() {
 		to := slices.ContainsFunc(a.destinations(i), func(d any) bool {
 			m, _ := d.(map[string]any)
 			return sameHost(hostOf(m), host)
 		})
-		if slices.Contains(a.Routes, name) || len(a.Routes) == 0 && to {
+		if a.named(i) || everything && to {
 			chosen = append(chosen, i)
 		}
 	}
@@ -401,13 +406,9 @@ func (a Attached) selected(host string) []int {
 	})
 }
 
-func (a Attached) missing() []string {
-	return slices.DeleteFunc(slices.Clone(a.Routes), func(name string) bool { return slices.Contains(a.names(), name) })
-}
-
 func (a Attached) names() []string {
 	var names []string
-	for i := range a.http() {
+	for i := range a.count() {
 		names = append(names, a.key(i))
 	}
 	if len(names) == 0 {
@@ -416,27 +417,7 @@ func (a Attached) names() []string {
 	return names
 }
 
-// key is a route's name, or its place where it has none.
-func (a Attached) key(i int) string {
-	if name, _ := a.route(i)["name"].(string); name != "" {
-		return name
-	}
-	return fmt.Sprintf("#%d", i)
-}
-
-func (a Attached) http() []any {
-	if a.Object == nil {
-		return nil
-	}
-	spec, _ := a.Object.Object["spec"].(map[string]any)
-	http, _ := spec["http"].([]any)
-	return http
-}
-
-func (a Attached) route(i int) map[string]any {
-	route, _ := a.http()[i].(map[string]any)
-	return route
-}
+func (a Attached) route(i int) map[string]any { return a.one(i).fields }
 
 func (a Attached) destinations(i int) []any {
 	all, _ := a.route(i)["route"].([]any)

@@ -55,6 +55,8 @@ type scenario struct {
 type attached struct {
 	VirtualService string
 	Routes         []string
+	TCP            []v1alpha1.AttachedTCPRoute
+	TLS            []v1alpha1.AttachedTLSRoute
 	Was            map[string]plan.Origin
 	Object         map[string]any // none where it is gone
 	Unread         bool
@@ -149,7 +151,7 @@ func (s scenario) scope(t *testing.T) plan.Scope {
 		if err != nil {
 			t.Fatal(err)
 		}
-		one := &plan.Attached{Name: a.VirtualService, Routes: a.Routes, Was: a.Was, Several: len(s.Attached) > 1}
+		one := &plan.Attached{Name: a.VirtualService, Routes: a.Routes, TCP: a.TCP, TLS: a.TLS, Was: a.Was, Several: len(s.Attached) > 1}
 		switch {
 		case a.Unread:
 			one.Unread = errors.New("unread")

@@ -62,7 +62,7 @@ func wishedAttachments(ts *v1alpha1.TrafficShift, routing *v1alpha1.Routing) []*
 	var wished []*plan.Attached
 	asked := routing.Attached()
 	for _, vs := range asked {
-		wished = append(wished, &plan.Attached{Name: vs.Name, Routes: vs.Routes, Untouched: untouched(ts), Several: len(asked) > 1})
+		wished = append(wished, &plan.Attached{Name: vs.Name, Routes: vs.Routes, TCP: vs.TCP, TLS: vs.TLS, Untouched: untouched(ts), Several: len(asked) > 1})
 	}
 	return wished
 }

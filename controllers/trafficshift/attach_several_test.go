@@ -177,7 +177,7 @@ func TestOneThatCannotBeWrittenStopsNoWayBack(t *testing.T) {
 				t.Errorf("pods of v2 were taken from under a route: %v", got)
 			}
 			c.refuse = nil
-			c.run("the end of the release", 60, func(s *v1alpha1.TrafficShift) bool { return refusedAndGone(s) })
+			c.run("the end of the release", 60, refusedAndGone)
 			if c.carried("front")["v2"]+c.carried("internal")["v2"] != 0 {
 				t.Errorf("v2 still has traffic: %v %v", c.carried("front"), c.carried("internal"))
 			}
@@ -227,7 +227,7 @@ func TestOneThatCannotBeReadStopsNoWayBack(t *testing.T) {
 		t.Errorf("Accepted says %q", says)
 	}
 	c.Live = live
-	c.run("the end of the release", 60, func(s *v1alpha1.TrafficShift) bool { return refusedAndGone(s) })
+	c.run("the end of the release", 60, refusedAndGone)
 }
 
 // A VirtualService that is deleted in the middle of a release holds it where it stands, by name; made again as git has it, it gets the
@@ -262,7 +262,7 @@ func TestOneThatIsDeletedStopsNoWayBack(t *testing.T) {
 	c.run("50%", 90, halfway)
 	c.takeAway("front")
 	c.counts.errors["v2"] = 0.9
-	c.run("the way back", 60, func(s *v1alpha1.TrafficShift) bool { return refusedAndGone(s) })
+	c.run("the way back", 60, refusedAndGone)
 	c.wantCarried("taken back", nil, map[string]int32{"v1": 0})
 	if got := c.shift().Status.History[0].Reason; got != v1alpha1.ReasonErrorRateVsStable && got != v1alpha1.ReasonErrorRate {
 		t.Errorf("it ended as %s; want the failures of v2", got)
@@ -285,7 +285,7 @@ func TestOneThatIsEdited(t *testing.T) {
 	c.patchJSON("internal", `[{"op": "replace", "path": "/spec/http/0/route/0/weight", "value": 90}, {"op": "replace", "path": "/spec/http/0/route/1/weight", "value": 10}]`)
 	c.pass()
 	c.wantCarried("one pass after a weight was lowered", map[string]int32{"v1": 100, "v2": 0}, map[string]int32{"v1": 100, "v2": 0})
-	c.run("the abort", 30, func(s *v1alpha1.TrafficShift) bool { return refusedAndGone(s) })
+	c.run("the abort", 30, refusedAndGone)
 	if got := c.shift().Status.History[0].Reason; got != v1alpha1.ReasonWeightLowered {
 		t.Errorf("it ended as %s; want %s", got, v1alpha1.ReasonWeightLowered)
 	}
@@ -305,13 +305,13 @@ func TestOneThatIsTakenOutOfTheListStillCarries(t *testing.T) {
 	}
 	c.wantCarried("front taken out of the list", fifty, fifty)
 	says := accepted(c.shift())
-	for _, part := range []string{v1alpha1.ReasonInvalidSpec, "routes main of VirtualService front and VirtualService internal", "hand the service back first"} {
+	for _, part := range []string{v1alpha1.ReasonInvalidSpec, "route main of VirtualService front and VirtualService internal", "hand the service back first"} {
 		if !strings.Contains(says, part) {
 			t.Errorf("Accepted says %q; want %q in it", says, part)
 		}
 	}
 	c.counts.errors["v2"] = 0.9
-	c.run("the way back", 60, func(s *v1alpha1.TrafficShift) bool { return refusedAndGone(s) })
+	c.run("the way back", 60, refusedAndGone)
 	c.wantCarried("taken back", map[string]int32{"v1": 100}, map[string]int32{"v1": 0})
 }
 
@@ -351,7 +351,7 @@ func TestEachOfSeveralIsReported(t *testing.T) {
 	for name, tc := range map[string]struct{ also, routing, want string }{
 		"Missing":       {several, "virtualServices: [{name: front}, {name: internal}, {name: third}]", `routing.virtualServices: "third" does not exist in this namespace; create it`},
 		"RouteNotFound": {several, "virtualServices: [{name: front, routes: [spare]}, {name: internal}]", `routing.virtualServices: "front" has no route named spare; its routes: admin, main`},
-		"NoRouteToIt":   {several + "---" + strings.NewReplacer("internal", "third", "host: micro-api", "host: other", "hosts: [micro-api]", "hosts: [other]").Replace(internalOf(several)), "virtualServices: [{name: front}, {name: third}]", `routing.virtualServices: "third" has no http route to micro-api`},
+		"NoRouteToIt":   {several + "---" + strings.NewReplacer("internal", "third", "host: micro-api", "host: other", "hosts: [micro-api]", "hosts: [other]").Replace(internalOf(several)), "virtualServices: [{name: front}, {name: third}]", `routing.virtualServices: "third" has no route to micro-api`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t)

@@ -38,7 +38,7 @@ func (w *world) checkPorts(service string, s *corev1.Service) []shift.Problem {
 	}
 	for _, p := range s.Spec.Ports {
 		switch connected := plan.IsTCP(p) || plan.IsTLS(p); {
-		case plan.IsHTTP(p), connected && len(w.scope.Attached) == 0 && !w.scope.Delegate && !w.gatewayAPIRoutes():
+		case plan.IsHTTP(p), connected && w.routesConnections(p):
 		case !connected:
 			return []shift.Problem{problem(v1alpha1.ReasonPortUnsupported,
 				"port %d (%q) of %s does not say what is spoken on it, or nothing that Istio routes; name it http, http2, grpc, tcp, tls or https, or with such a prefix, or set its appProtocol",
@@ -47,13 +47,31 @@ func (w *world) checkPorts(service string, s *corev1.Service) []shift.Problem {
 			return []shift.Problem{problem(v1alpha1.ReasonPortUnsupported,
 				"port %d (%q) of %s is %s, and the routes are HTTPRoutes, which are for HTTP alone: its connections would reach a candidate past the weights; write routing.api: istio before the service is taken over, or take the port out",
 				p.Port, p.Name, service, plan.ProtocolOf(p))}
+		case w.scope.Delegate:
+			return []shift.Problem{problem(v1alpha1.ReasonPortUnsupported,
+				"port %d (%q) of %s is %s, and a delegate has HTTP routes alone: its connections would reach a candidate past the weights; leave routing.delegate out, and Sluice routes every port, or take the port out",
+				p.Port, p.Name, service, plan.ProtocolOf(p))}
 		default:
 			return []shift.Problem{problem(v1alpha1.ReasonPortUnsupported,
-				"port %d (%q) of %s is %s, and a VirtualService of yours carries the weights of HTTP routes alone: its connections would reach a candidate past them; leave routing.virtualService and routing.delegate out, and Sluice routes every port, or take the port out",
-				p.Port, p.Name, service, plan.ProtocolOf(p))}
+				"port %d (%q) of %s is %s, and no tcp or tls route of %s leads clients of the mesh to it: its connections would reach a candidate past the weights; give one of them such a route, or take the port out",
+				p.Port, p.Name, service, plan.ProtocolOf(p), w.carriedBy())}
 		}
 	}
 	return nil
+}
+
+// routesConnections reports whether the connections to a port go by weight: by routes of Sluice's own, or by some of the user's. One that is
+// not there, or not read, is reported as such.
+func (w *world) routesConnections(p corev1.ServicePort) bool {
+	switch {
+	case w.scope.Delegate || w.gatewayAPIRoutes():
+		return false
+	case len(w.scope.Attached) == 0:
+		return true
+	}
+	return slices.ContainsFunc(w.scope.Attached, func(a *plan.Attached) bool {
+		return a.Object == nil || a.RoutesPort(p, w.scope.Host, w.connectionsOnly())
+	})
 }
 
 // checkConnections refuses what needs requests to look at, where there are connections alone.
