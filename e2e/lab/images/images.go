@@ -54,6 +54,7 @@ type start func(tag string, c Container) (App, error)
 var table = map[string]start{
 	"app":            configured,
 	"tcp-echo":       echoing,
+	"tls-echo":       enciphering,
 	"crash-loop":     crashing,
 	"never-ready":    neverReady,
 	"demo-dp":        good("This is TAG running in pod POD\n", 8080),

@@ -2,6 +2,7 @@ package images
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -258,5 +259,30 @@ func TestEcho(t *testing.T) {
 	}
 	if _, err = Start(Container{Image: "tcp-echo:1", Env: map[string]string{"REFUSE": "perhaps"}}); err == nil {
 		t.Error("REFUSE=perhaps is accepted")
+	}
+}
+
+// tls-echo ends TLS itself, with a certificate of its pod's.
+func TestEchoOverTLS(t *testing.T) {
+	a, err := Start(Container{Image: "docker.io/sluice-dev/tls-echo:1", Pod: "p", Env: map[string]string{"VERSION": "v2"}})
+	if err != nil || a.Connections == nil || a.Connections.Port != EchoPort {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	plain, app := net.Pipe()
+	go func() { a.Connections.Serve(app); _ = app.Close() }()
+	client := tls.Client(plain, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // nobody signs it
+	if _, err := io.WriteString(client, "one\n"); err != nil {
+		t.Fatal(err)
+	}
+	said := make([]byte, len("v2 p: one\n"))
+	if _, err := io.ReadFull(client, said); err != nil || string(said) != "v2 p: one\n" {
+		t.Errorf("%q, %v; want v2's echo", said, err)
+	}
+	if got := client.ConnectionState().PeerCertificates[0].Subject.CommonName; got != "p" {
+		t.Errorf("the certificate is of %q", got)
+	}
+	_ = client.Close()
+	if a, err = Start(Container{Image: "tls-echo:1", Env: map[string]string{"REFUSE": "true"}}); err != nil || !a.Connections.Refused {
+		t.Errorf("%+v, %v; want one that takes no connection", a, err)
 	}
 }

@@ -44,8 +44,9 @@
 //
 // # Where the stand-ins differ from Envoy
 //
-// Left out: TLS on either side (a client that begins it says the SNI to the stand-in, which does not look), TCP at a gateway, passthrough
-// (a sidecar answers 502 for a host it has no route for, and closes a connection that no chain is for), half-closed connections,
+// Left out: TLS that a proxy ends or begins (what a Gateway ends is not served; of what it passes through the SNI is read off the wire; a
+// client of a sidecar says the SNI to the stand-in, which does not look), filter chains that are matched by anything but the SNI, passthrough to where
+// a client meant to go (a sidecar answers 502 for a host it has no route for, and closes a connection that no chain is for), half-closed connections,
 // idle timeouts and the drain of connections to an endpoint that has left, WebSocket and other upgrades, HTTP filters (faults, rate limits, JWT, RBAC, Lua), outlier detection, slow start, locality
 // weights, hash policies and ring hash (chosen at random instead), auto_host_rewrite, internal redirects, retriable headers
 // and retry budgets, timeouts other than the route's and the per-try one, format strings in headers (%REQ(...)%; only %% is

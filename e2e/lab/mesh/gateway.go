@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 
@@ -36,7 +35,7 @@ type Gateway struct {
 	client *xds.Client
 
 	mu        sync.Mutex
-	servers   map[uint32]*server
+	servers   map[uint32]door
 	addresses map[uint32]string // kept for a port that comes back
 	failed    map[uint32]error
 	closing   sync.WaitGroup
@@ -62,7 +61,7 @@ func StartGateway(ctx context.Context, cfg GatewayConfig) (*Gateway, error) {
 	}
 	g := &Gateway{
 		cfg: cfg, proxy: newProxy(cfg.Pod, cfg.Telemetry, cfg.Network, cfg.Random),
-		servers: map[uint32]*server{}, addresses: map[uint32]string{}, failed: map[uint32]error{},
+		servers: map[uint32]door{}, addresses: map[uint32]string{}, failed: map[uint32]error{},
 	}
 	for port, address := range cfg.Listen {
 		g.addresses[port] = address
@@ -112,10 +111,7 @@ func (g *Gateway) Wait(ctx context.Context, cond func(*xds.Snapshot) bool) error
 func (g *Gateway) Addr(port uint32) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if s := g.servers[port]; s != nil {
-		return s.address
-	}
-	return ""
+	return g.servers[port].address
 }
 
 // WaitAddr waits until a Gateway asks for the port and returns its loopback address.
@@ -125,7 +121,7 @@ func (g *Gateway) WaitAddr(ctx context.Context, port uint32) (string, error) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		failed = g.failed[port]
-		return failed != nil || g.servers[port] != nil
+		return failed != nil || g.servers[port].address != ""
 	})
 	if err == nil {
 		err = failed
@@ -138,47 +134,75 @@ func (g *Gateway) WaitAddr(ctx context.Context, port uint32) (string, error) {
 
 func (g *Gateway) use(snap *xds.Snapshot) {
 	g.proxy.use(snap)
-	ports := make([]uint32, 0, len(snap.Listeners))
+	ports := make(map[uint32]kind, len(snap.Listeners))
+	for _, l := range snap.Connections {
+		ports[l.Port] = forConnections
+	}
 	for _, l := range snap.Listeners {
-		ports = append(ports, l.Port)
+		ports[l.Port] = forRequests
 	}
 	g.listen(ports)
 }
 
+// kind is what a gateway's port takes: requests, or connections as they come.
+type kind bool
+
+const (
+	forRequests    kind = false
+	forConnections kind = true
+)
+
+// door is an open port.
+type door struct {
+	kind    kind
+	address string
+	close   func()
+}
+
 // listen opens and closes ports until they are the given ones.
-func (g *Gateway) listen(ports []uint32) {
+func (g *Gateway) listen(ports map[uint32]kind) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for port, s := range g.servers {
-		if !slices.Contains(ports, port) {
+	for port, d := range g.servers {
+		if now, ok := ports[port]; !ok || now != d.kind {
 			delete(g.servers, port)
-			g.closing.Go(s.close)
+			g.closing.Go(d.close)
 		}
 	}
 	clear(g.failed)
-	for _, port := range ports {
-		if g.servers[port] != nil {
+	for port, kind := range ports {
+		if g.servers[port].address != "" {
 			continue
 		}
-		s, err := g.open(port)
+		d, err := g.open(port, kind)
 		if err != nil {
 			g.failed[port] = err
 			continue
 		}
-		g.servers[port], g.addresses[port] = s, s.address
+		g.servers[port], g.addresses[port] = d, d.address
 	}
 }
 
 // open listens where the port was before, or where it may.
-func (g *Gateway) open(port uint32) (*server, error) {
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.serve(w, r, port) })
+func (g *Gateway) open(port uint32, kind kind) (door, error) {
 	if address := g.addresses[port]; address != "" {
-		s, err := serve(address, handler)
+		d, err := g.openAt(address, port, kind)
 		if err == nil || g.cfg.Listen[port] != "" {
-			return s, err
+			return d, err
 		}
 	}
-	return serve("127.0.0.1:0", handler)
+	return g.openAt("127.0.0.1:0", port, kind)
+}
+
+func (g *Gateway) openAt(address string, port uint32, kind kind) (door, error) {
+	if kind == forConnections {
+		return accept(address, func(conn net.Conn) { g.pass(conn, port) })
+	}
+	s, err := serve(address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.serve(w, r, port) }))
+	if err != nil {
+		return door{}, err
+	}
+	return door{kind: kind, address: s.address, close: s.close}, nil
 }
 
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, port uint32) {

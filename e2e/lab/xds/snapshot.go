@@ -77,25 +77,47 @@ func (s *Snapshot) ConnectionsTo(address string, port uint32) (ConnectionListene
 	return everywhere, found
 }
 
-// ChainFor returns the chain for the name that a client begins TLS with, "" for none.
+// ByName reports whether what a client begins TLS with decides about a chain.
+func (l ConnectionListener) ByName() bool {
+	return slices.ContainsFunc(l.Chains, func(c Chain) bool { return len(c.Names) > 0 })
+}
+
+// ChainFor returns the chain for the name that a client begins TLS with, "" for none: the one that has the name, or else the longest
+// wildcard for it, or else one for any.
 func (l ConnectionListener) ChainFor(sni string) (Chain, bool) {
-	for _, c := range l.Chains {
-		if len(c.Names) == 0 || sni != "" && slices.ContainsFunc(c.Names, func(name string) bool { return covers(name, sni) }) {
-			return c, true
+	best, found := 0, -1
+	for i, c := range l.Chains {
+		if fit := c.fit(sni); fit > best {
+			best, found = fit, i
 		}
 	}
-	if l.Default != nil {
+	switch {
+	case found >= 0:
+		return l.Chains[found], true
+	case l.Default != nil:
 		return *l.Default, true
 	}
 	return Chain{}, false
 }
 
-// covers reports whether a name of a chain, which may begin with "*.", is for an SNI.
-func covers(name, sni string) bool {
-	if suffix, wild := strings.CutPrefix(name, "*"); wild {
-		return strings.HasSuffix(strings.ToLower(sni), suffix)
+// fit is how closely a chain is for an SNI; 0 is not at all. A name that begins with "*." is less than any without.
+func (c Chain) fit(sni string) int {
+	const exact = 1 << 16 // longer than a name can be
+	if len(c.Names) == 0 {
+		return 1
 	}
-	return strings.EqualFold(name, sni)
+	best := 0
+	for _, name := range c.Names {
+		suffix, wild := strings.CutPrefix(name, "*")
+		switch {
+		case sni == "":
+		case wild && strings.HasSuffix(strings.ToLower(sni), suffix):
+			best = max(best, 1+len(suffix))
+		case strings.EqualFold(name, sni):
+			best = exact
+		}
+	}
+	return best
 }
 
 // ListenerOn returns the listener for a port: the one on every address is preferred, as service ports with HTTP have it.
