@@ -188,7 +188,8 @@ type TrafficShiftSpec struct {
 	Prometheus string `json:"prometheus,omitempty"`
 
 	// hosts are the external hosts that the service answers for at a gateway. Empty keeps the service internal. Each must be
-	// granted to the namespace by its annotation sluice.dev/allowed-hosts.
+	// granted to the namespace by its annotation sluice.dev/allowed-hosts. They reach the Service's HTTP port; without one its port of TLS,
+	// which gateways pass through by the name that clients begin TLS with.
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=253

@@ -14,10 +14,7 @@ import (
 // connections adds the routes of the ports that are not HTTP, with the weights of those that are. Each new connection is drawn by weight
 // and stays with its version until it ends: Istio looks at nothing that is said in it.
 func (s Scope) connections(vs *networkingv1.VirtualService, d shift.Desired) {
-	routes := d.Routes
-	if d.Bare {
-		routes = []shift.Route{{Weight: v1alpha1.Whole}}
-	}
+	routes := connectedRoutes(d)
 	for _, port := range TCPPorts(s.Service) {
 		vs.Spec.Tcp = append(vs.Spec.Tcp, &networking.TCPRoute{
 			Match: []*networking.L4MatchAttributes{{Port: uint32(port.Port)}},
@@ -36,6 +33,20 @@ func (s Scope) connections(vs *networkingv1.VirtualService, d shift.Desired) {
 			Route: s.connected(port, routes),
 		})
 	}
+}
+
+// bySNI is the route at a gateway of the connections that ask for hosts. A gateway's ports are not the Service's, so nothing is matched on
+// them: whichever of its servers pass TLS through for the hosts have it.
+func bySNI(hosts []string, route []*networking.RouteDestination) []*networking.TLSRoute {
+	return []*networking.TLSRoute{{Match: []*networking.TLSMatchAttributes{{SniHosts: hosts}}, Route: route}}
+}
+
+// connectedRoutes are the weights of connections, which have no rules of their own.
+func connectedRoutes(d shift.Desired) []shift.Route {
+	if d.Bare {
+		return []shift.Route{{Weight: v1alpha1.Whole}}
+	}
+	return d.Routes
 }
 
 // askedNames are the names by which clients in the mesh ask for the service when they begin TLS: those that a pod's resolver knows. A

@@ -58,8 +58,14 @@ func checkTLS(tls *networking.ServerTLSSettings, path *field.Path) field.ErrorLi
 	return errs
 }
 
-// servers are those of a Gateway of ours: plain HTTP, or, with TLS, HTTPS beside a redirect to it.
+// servers are those of a Gateway of ours: plain HTTP, or, with TLS, HTTPS beside a redirect to it. TLS that the pods end is passed through.
 func (s Scope) servers(mark string, hosts []string) []*networking.Server {
+	if s.BySNI() {
+		return []*networking.Server{{
+			Port: &networking.Port{Number: securePort, Name: "tls" + mark, Protocol: "TLS"}, Hosts: hosts,
+			Tls: &networking.ServerTLSSettings{Mode: networking.ServerTLSSettings_PASSTHROUGH},
+		}}
+	}
 	plain := &networking.Server{Port: &networking.Port{Number: plainPort, Name: "http" + mark, Protocol: "HTTP"}, Hosts: hosts}
 	if s.TLS == nil {
 		return []*networking.Server{plain}
@@ -73,11 +79,21 @@ func (s Scope) servers(mark string, hosts []string) []*networking.Server {
 	return []*networking.Server{plain, secure}
 }
 
-// LiveTLS is what our Gateway ends TLS with, as read back.
+// LiveTLS is what our Gateway ends TLS with, as read back; nil where it passes it through.
 func LiveTLS(gateway *networkingv1.Gateway) *networking.ServerTLSSettings {
+	if server := secureServer(gateway); server.GetTls().GetMode() != networking.ServerTLSSettings_PASSTHROUGH {
+		return server.GetTls()
+	}
+	return nil
+}
+
+// ServesTLS reports whether our Gateway has a server of TLS, as read back: one that ends it, or that passes it through.
+func ServesTLS(gateway *networkingv1.Gateway) bool { return secureServer(gateway) != nil }
+
+func secureServer(gateway *networkingv1.Gateway) *networking.Server {
 	for _, server := range gateway.Spec.GetServers() {
 		if server.GetPort().GetNumber() == securePort {
-			return server.GetTls()
+			return server
 		}
 	}
 	return nil

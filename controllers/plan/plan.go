@@ -136,6 +136,8 @@ type Entry struct {
 	Preview string
 	// Port is the Service's port that serves them; 0 takes the one named http, or else the first.
 	Port int32
+	// BySNI is whether they are served by a port of TLS already. Without one of HTTP they always are.
+	BySNI bool
 }
 
 // For plans what a decision asks for. An error names the version whose record cannot be read; nothing may be written then.

@@ -72,6 +72,9 @@ func RoutedPorts(service *corev1.Service) []corev1.ServicePort {
 }
 
 func portsThat(service *corev1.Service, is func(corev1.ServicePort) bool) []corev1.ServicePort {
+	if service == nil {
+		return nil
+	}
 	var ports []corev1.ServicePort
 	for _, p := range service.Spec.Ports {
 		if is(p) {

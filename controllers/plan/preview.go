@@ -52,7 +52,7 @@ func (s Scope) previews(d shift.Desired) []Step {
 
 // previewHosts are the VirtualServices for the hosts of previews: one that follows the candidate, or one for each version.
 func (s Scope) previewHosts(d shift.Desired, addressed []string) []Step {
-	asked := s.Entry.Preview != "" && len(HTTPPorts(s.Service)) > 0
+	asked := s.Entry.Preview != "" && len(s.entryPorts()) > 0
 	each, one := asked && s.hostsEach(), s.Entry.Preview != "" && !s.hostsEach()
 	var steps []Step
 	switch {
@@ -96,13 +96,12 @@ func (s Scope) MakePreviewVirtualService(version string) *networkingv1.VirtualSe
 	vs.Spec.Hosts = []string{v1alpha1.PreviewHost(s.Entry.Preview, version)}
 	vs.Spec.Gateways = s.gateways()
 	port := s.entryPort()
-	vs.Spec.Http = []*networking.HTTPRoute{{
-		Name: port.Name,
-		Route: []*networking.HTTPRouteDestination{{
-			Destination: &networking.Destination{Host: s.VersionHost(version), Port: &networking.PortSelector{Number: uint32(port.Port)}},
-			Weight:      100,
-		}},
-	}}
+	to := &networking.Destination{Host: s.VersionHost(version), Port: &networking.PortSelector{Number: uint32(port.Port)}}
+	if s.BySNI() {
+		vs.Spec.Tls = bySNI(vs.Spec.Hosts, []*networking.RouteDestination{{Destination: to, Weight: 100}})
+		return vs
+	}
+	vs.Spec.Http = []*networking.HTTPRoute{{Name: port.Name, Route: []*networking.HTTPRouteDestination{{Destination: to, Weight: 100}}}}
 	return vs
 }
 

@@ -71,25 +71,50 @@ func (s Scope) routable() bool {
 }
 
 // hosted reports whether there are external hosts, and a port that they can be served by.
-func (s Scope) hosted() bool { return len(s.Entry.Hosts) > 0 && len(HTTPPorts(s.Service)) > 0 }
+func (s Scope) hosted() bool { return len(s.Entry.Hosts) > 0 && len(s.entryPorts()) > 0 }
 
 // MakeHostsVirtualService makes the one for external hosts, bound to their gateways.
 func (s Scope) MakeHostsVirtualService(d shift.Desired) *networkingv1.VirtualService {
 	vs := &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(HostsName(s.Template.Name))}
 	vs.Spec.Hosts = s.Entry.Hosts
 	vs.Spec.Gateways = s.gateways()
-	vs.Spec.Http = s.rules(s.entryPort(), d, AtGateway)
+	port := s.entryPort()
+	if s.BySNI() {
+		vs.Spec.Tls = bySNI(vs.Spec.Hosts, s.connected(port, connectedRoutes(d)))
+		return vs
+	}
+	vs.Spec.Http = s.rules(port, d, AtGateway)
 	s.carry(vs.Spec.Http)
 	return vs
 }
 
-// entryPort is the port that external hosts are served by: the one that serves them already, or else the one named http, or else the
-// first. The order of the Service's ports may change; what users reach must not change with it.
+// BySNI reports whether external hosts are served by a port of TLS: gateways pass it through, and tell hosts apart by the name that a client
+// begins TLS with.
+func (s Scope) BySNI() bool {
+	ports := s.entryPorts()
+	return len(ports) > 0 && IsTLS(ports[0])
+}
+
+// entryPorts are the ports of which one serves external hosts: those of HTTP, or of TLS where there are no others. An HTTP port that is
+// added later does not take over hosts that are served by TLS.
+func (s Scope) entryPorts() []corev1.ServicePort {
+	http, tls := HTTPPorts(s.Service), TLSPorts(s.Service)
+	if !s.Delegate && len(tls) > 0 && (s.Entry.BySNI || len(http) == 0) {
+		return tls
+	}
+	return http
+}
+
+// entryPort is the port that external hosts are served by: the one that serves them already, or else the one named http (https, of those of
+// TLS), or else the first. The order of the Service's ports may change; what users reach must not change with it.
 func (s Scope) entryPort() corev1.ServicePort {
-	ports := HTTPPorts(s.Service)
+	ports, named := s.entryPorts(), "http"
+	if s.BySNI() {
+		named = "https"
+	}
 	for _, is := range []func(corev1.ServicePort) bool{
 		func(p corev1.ServicePort) bool { return p.Port == s.Entry.Port },
-		func(p corev1.ServicePort) bool { return p.Name == "http" },
+		func(p corev1.ServicePort) bool { return p.Name == named },
 	} {
 		if i := slices.IndexFunc(ports, is); i >= 0 {
 			return ports[i]

@@ -84,6 +84,21 @@ func inShift(text string) string { return strings.Replace(trafficShift, "spec:",
 // tcpService is the service without a port for HTTP.
 var tcpService = change("{name: http, port: 80, targetPort: http}", "{name: tcp, port: 80, targetPort: http}")
 
+// tlsService is the service with a port of TLS alone.
+var tlsService = change("{name: http, port: 80, targetPort: http}", "{name: https, port: 443, targetPort: http}")
+
+// secured is a Gateway with a server on port 443 for the pods of the namespace's own.
+func secured(name, of, protocol, host, tls string) string {
+	return "\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: " + name + "}\nspec:\n  selector: {of: " + of + "}\n" +
+		"  servers: [{port: {number: 443, name: tls, protocol: " + protocol + "}, hosts: ['" + host + "'], tls: " + tls + "}]\n"
+}
+
+// passing is a VirtualService of somebody else's that routes TLS by its SNI.
+func passing(name, gateway, sni string) string {
+	return "\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " + name + "}\nspec:\n  hosts: ['*.example.com']\n  gateways: [" + gateway + "]\n" +
+		"  tls: [{match: [{sniHosts: ['" + sni + "']}], route: [{destination: {host: theirs}}]}]\n"
+}
+
 // tcpShift is a shift of it without steps of its own, with a line more.
 func tcpShift(text string) string {
 	return strings.NewReplacer("  steps: [{weight: 5}, {weight: 50}, {weight: 100}]\n", "", "spec:", "spec:\n  "+text).Replace(trafficShift)
@@ -92,6 +107,9 @@ func tcpShift(text string) string {
 const podLabels = "labels: {app: micro-api, version: blue}"
 
 const shopHost = "hosts: [shop.example.com]"
+
+// vaultHost is one that no other test's Gateway has.
+const vaultHost = "hosts: [vault.example.com]"
 
 // checklist is one row for each way of not being ready for a shift that the mesh, the gateways, the ports or the room make; a row
 // without a reason is one that looks like it and is fine.
@@ -132,6 +150,57 @@ var checklist = map[string]struct {
 		reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.steps[0].match needs HTTP", "spec.steps[1].mirror needs HTTP"}},
 	"TCPWithAPreviewHost": {service: tcpService, shift: tcpShift(shopHost + "\n  preview: {host: preview.example.com}"),
 		reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.preview.host needs HTTP"}},
+	"TCPWithTLSAtTheGateway": {service: tcpService, shift: tcpShift(shopHost + "\n  gatewayTLS: {mode: SIMPLE, credentialName: shop-tls}"),
+		reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.gatewayTLS needs HTTP"}},
+	"TLSWithHosts":        {service: tlsService, shift: tcpShift(vaultHost)},
+	"TLSWithAPreviewHost": {service: tlsService, shift: tcpShift(vaultHost + "\n  preview: {host: preview.example.com}")},
+	"TLSEndedForIt": {service: tlsService, shift: tcpShift(vaultHost + "\n  gatewayTLS: {mode: SIMPLE, credentialName: shop-tls}"),
+		reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.gatewayTLS needs HTTP", "leave it out"}},
+	"TLSWithSessions": {service: tlsService, shift: tcpShift(shopHost + "\n  session: {cookie: lane}"), reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.session needs HTTP"}},
+	"TLSAtAGatewayThatPassesIt": {service: tlsService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {
+		c.apply(secured("public", c.ns, "TLS", "./*.example.com", "{mode: PASSTHROUGH}"))
+	}},
+	"HTTPSAtAGatewayThatPassesIt": {service: tlsService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {
+		c.apply(secured("public", c.ns, "HTTPS", "shop.example.com", "{mode: PASSTHROUGH}"))
+	}},
+	"TLSAtAGatewayThatEndsIt": {service: tlsService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {
+		c.apply(secured("public", c.ns, "HTTPS", "shop.example.com", "{mode: SIMPLE, credentialName: x}"))
+		c.apply(secured("passing", c.ns, "TLS", "*.example.com", "{mode: PASSTHROUGH}"))
+	}, reason: v1alpha1.ReasonGatewayWithoutHost, says: []string{"Gateway NS/public passes TLS through", `"shop.example.com"`, "Service NS/micro-api", "port 443 HTTPS SIMPLE", "tls.mode: PASSTHROUGH", "name a Gateway that has such a server:", "NS/passing"}},
+	"TLSAtAGatewayOfHTTP": {service: tlsService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {
+		c.apply(rival(gatewayManifest, "NAME", "public", "SELECTOR", "{of: "+c.ns+"}", "HOST", "shop.example.com"))
+	}, reason: v1alpha1.ReasonGatewayWithoutHost, says: []string{"port 80 HTTP without TLS", "PASSTHROUGH"}},
+	"TLSAtAGatewayThatRedirects": {service: tlsService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {
+		c.apply(secured("public", c.ns, "HTTP", "shop.example.com", "{httpsRedirect: true}"))
+	}, reason: v1alpha1.ReasonGatewayWithoutHost, says: []string{"port 443 HTTP without TLS"}},
+	"TLSAtAGatewayThatChoosesByItself": {service: tlsService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {
+		c.apply(secured("public", c.ns, "TLS", "shop.example.com", "{mode: AUTO_PASSTHROUGH}"))
+	}, reason: v1alpha1.ReasonGatewayWithoutHost, says: []string{"port 443 TLS AUTO_PASSTHROUGH"}},
+	"TLSPassedForAnotherNamespace": {service: tlsService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {
+		c.apply(strings.Replace(secured("public", c.ns, "TLS", "other/*.example.com", "{mode: PASSTHROUGH}"), "servers: [",
+			"servers: [{port: {number: 8443, name: s, protocol: HTTPS}, hosts: [shop.example.com], tls: {mode: SIMPLE, credentialName: x}}, ", 1))
+	}, reason: v1alpha1.ReasonGatewayWithoutHost, says: []string{"NS/public passes TLS through", "port 8443 HTTPS SIMPLE, port 443 TLS PASSTHROUGH"}},
+	"TLSHostPassedAlready": {service: tlsService, shift: tcpShift(vaultHost), prepare: func(c *cluster) {
+		c.apply(secured("entry", c.ns, "TLS", "vault.example.com", "{mode: PASSTHROUGH}"))
+	}, reason: v1alpha1.ReasonDuplicateTLSHost, says: []string{"Gateway NS/entry: it serves vault.example.com on port 443", "sluice.dev/gateway"}},
+	"SNIClaimed": {service: tlsService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {
+		c.apply(secured("public", c.ns, "TLS", "*.example.com", "{mode: PASSTHROUGH}"))
+		c.apply(passing("theirs", "public", "Shop.example.com"))
+	}, reason: v1alpha1.ReasonHostClaimed, says: []string{"VirtualService NS/theirs (SNI Shop.example.com)"}},
+	"SNIClaimedAtAnotherGatewayOfTheSamePods": {service: tlsService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {
+		c.apply(secured("public", c.ns, "TLS", "*.example.com", "{mode: PASSTHROUGH}"))
+		c.apply(secured("second", c.ns, "TLS", "shop.example.com", "{mode: PASSTHROUGH}"))
+		c.apply(passing("theirs", "second", "shop.example.com"))
+	}, reason: v1alpha1.ReasonHostClaimed, says: []string{"VirtualService NS/theirs (SNI shop.example.com)"}},
+	"AnotherSNIBesideIt": {service: tlsService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {
+		c.apply(secured("public", c.ns, "TLS", "*.example.com", "{mode: PASSTHROUGH}"))
+		c.apply(passing("theirs", "public", "api.shop.example.com"))
+	}},
+	"ARedirectForTheHostOfTLS": {service: tlsService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {
+		c.apply(strings.Replace(secured("public", c.ns, "TLS", "*.example.com", "{mode: PASSTHROUGH}"), "servers: [",
+			`servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*.example.com"]}, `, 1))
+		c.apply(strings.NewReplacer("NAME", "theirs", "[HOST]", "[shop.example.com]", "GATEWAYS", "gateways: [public]", "route: [{destination: {host: HOST}}]", "redirect: {scheme: https}").Replace(virtualService))
+	}},
 	"TCPBesideAVirtualServiceOfTheUsers": {service: change("{name: http, port: 80, targetPort: http}", "{name: http, port: 80, targetPort: http}, {name: tcp, port: 81}"),
 		shift: inShift("routing: {delegate: true}"), reason: v1alpha1.ReasonPortUnsupported, says: []string{"port 81", "is tcp", "routing.delegate", "leave"}},
 	"TCPBesideHTTPRoutes": {service: change("{name: http, port: 80, targetPort: http}", "{name: http, port: 80, targetPort: http}, {name: tls, port: 82}"),

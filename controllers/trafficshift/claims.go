@@ -67,8 +67,14 @@ func (r *Reconciler) claimingVirtualServices(ctx context.Context, w *world) ([]s
 		past, contests := r.routesTo(vs, w.scope.Host), false
 		for _, host := range vs.Spec.GetHosts() {
 			inMesh := mesh && r.fullName(host, vs.Namespace) == w.scope.Host
-			if inMesh || w.asksFor(host) && (past || catchesAll(vs)) && all.meet(gateways, bound, host) {
+			if inMesh || w.asksFor(host) && (past || !w.bySNI() && catchesAll(vs)) && all.meet(gateways, bound, host) {
 				claims = append(claims, fmt.Sprintf("VirtualService %s/%s (host %s)", vs.Namespace, vs.Name, host))
+				contests = true
+			}
+		}
+		for _, name := range namesIn(vs) {
+			if !contests && w.bySNI() && w.asksFor(name) && all.meet(gateways, bound, name) {
+				claims = append(claims, fmt.Sprintf("VirtualService %s/%s (SNI %s)", vs.Namespace, vs.Name, name))
 				contests = true
 			}
 		}
@@ -98,6 +104,18 @@ func (r *Reconciler) routesTo(vs *networkingv1.VirtualService, host string) bool
 	return slices.ContainsFunc(destinationsIn(vs), func(to *networking.Destination) bool {
 		return to.GetSubset() == "" && r.fullName(to.GetHost(), vs.Namespace) == host
 	})
+}
+
+// namesIn are the names of TLS that a VirtualService routes. Of two routes for one name at a gateway Istio drops the younger, with every other
+// name that it is for.
+func namesIn(vs *networkingv1.VirtualService) []string {
+	var names []string
+	for _, route := range vs.Spec.GetTls() {
+		for _, match := range route.GetMatch() {
+			names = append(names, match.GetSniHosts()...)
+		}
+	}
+	return names
 }
 
 // catchesAll reports whether a VirtualService has a route for whatever no other takes. Gateways put the VirtualServices of a host one

@@ -312,10 +312,17 @@ func (c *cluster) weights(name string) map[string]int32 {
 		return c.routeWeights(name)
 	}
 	weights := map[string]int32{}
-	if len(vs.Spec.GetHttp()) == 0 {
-		for _, d := range vs.Spec.GetTcp()[0].GetRoute() {
+	for _, route := range vs.Spec.GetTcp() {
+		for _, d := range route.GetRoute() {
 			weights[d.GetDestination().GetSubset()] = d.GetWeight()
 		}
+	}
+	for _, route := range vs.Spec.GetTls() {
+		for _, d := range route.GetRoute() {
+			weights[d.GetDestination().GetSubset()] = d.GetWeight()
+		}
+	}
+	if len(vs.Spec.GetHttp()) == 0 {
 		return weights
 	}
 	for _, d := range vs.Spec.GetHttp()[0].GetRoute() {

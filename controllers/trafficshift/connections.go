@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -19,6 +20,13 @@ func (w *world) connectionsOnly() bool {
 	return w.scope.Service != nil && len(plan.HTTPPorts(w.scope.Service)) == 0 && len(plan.RoutedPorts(w.scope.Service)) > 0
 }
 
+// bySNI reports whether external hosts are, or would be, served by a port of TLS.
+func (w *world) bySNI() bool {
+	asked := w.scope
+	asked.Entry = plan.Entry{BySNI: w.liveEntry().BySNI}
+	return !w.gatewayAPIRoutes() && asked.BySNI()
+}
+
 // counted is what users are counted by.
 func (w *world) counted() string { return shift.Counted(w.connectionsOnly()) }
 
@@ -28,6 +36,11 @@ func lacksPorts(s, routed *corev1.Service) bool {
 	return len(plan.RoutedPorts(s)) == 0 && len(routed.Spec.Ports) > 0 || len(plan.HTTPPorts(s)) == 0 && len(plan.HTTPPorts(routed)) > 0
 }
 
+// lacksTLS reports whether a Service has no port of TLS any more, where that is what its hosts are served by.
+func (w *world) lacksTLS(s *corev1.Service) bool {
+	return len(plan.TLSPorts(s)) == 0 && w.liveEntry().BySNI
+}
+
 // checkPorts refuses ports whose clients would reach a version past its weight: those of which Istio would guess the protocol, and those
 // that the routes cannot be for.
 func (w *world) checkPorts(service string, s *corev1.Service) []shift.Problem {
@@ -35,6 +48,11 @@ func (w *world) checkPorts(service string, s *corev1.Service) []shift.Problem {
 		return []shift.Problem{problem(v1alpha1.ReasonPortUnsupported,
 			"%s has no HTTP port any more, and its routes are for HTTP; name one http, http2 or grpc, or hand the service back first (annotation %s: \"true\" on the TrafficShift)",
 			service, v1alpha1.AnnotationDetach)}
+	}
+	if w.lacksTLS(s) {
+		return []shift.Problem{problem(v1alpha1.ReasonPortUnsupported,
+			"%s has no port of TLS any more, and hosts (%s) that are served by one; name one tls or https, or hand the service back first (annotation %s: \"true\" on the TrafficShift)",
+			service, strings.Join(w.liveEntry().Hosts, ", "), v1alpha1.AnnotationDetach)}
 	}
 	for _, p := range s.Spec.Ports {
 		switch connected := plan.IsTCP(p) || plan.IsTLS(p); {
@@ -82,6 +100,9 @@ func (w *world) checkConnections() []shift.Problem {
 	var problems []shift.Problem
 	asked := w.spec
 	asked.MaxLatency = w.shift.Spec.MaxLatency // a policy's is for those that have requests
+	if w.bySNI() {
+		asked.Hosts, asked.Preview = nil, nil // told apart by the name that a client begins TLS with
+	}
 	for _, field := range needHTTP(&asked) {
 		problems = append(problems, problem(v1alpha1.ReasonHTTPRequired,
 			"%s needs HTTP, and no port of Service %s/%s is: Istio splits its connections by weight and sees nothing that is said in them; leave it out, or name a port http, http2 or grpc",
@@ -106,6 +127,7 @@ func needHTTP(spec *v1alpha1.TrafficShiftSpec) []string {
 	need(spec.Session != nil, "spec.session")
 	need(spec.MaxLatency != nil, "spec.maxLatency")
 	need(len(spec.Hosts) > 0, "spec.hosts")
+	need(spec.GatewayTLS != nil, "spec.gatewayTLS")
 	need(spec.Preview != nil && spec.Preview.Host != "", "spec.preview.host")
 	need(spec.Routing != nil && spec.Routing.HTTP != nil, "spec.routing.http")
 	return fields

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,7 +37,7 @@ func (r *Reconciler) gateways(ctx context.Context, w *world) (gateways, error) {
 	}
 	if len(w.spec.Gateways) == 0 {
 		made := w.scope
-		made.Entry = plan.Entry{Hosts: w.spec.Hosts}
+		made.Entry = plan.Entry{Hosts: w.spec.Hosts, BySNI: w.bySNI()}
 		if w.hostsEach() {
 			made.Entry.Preview = w.spec.Preview.Host
 		}
@@ -77,6 +78,11 @@ func (r *Reconciler) checkGateways(ctx context.Context, w *world) ([]shift.Probl
 		if len(found) > 0 && !slices.ContainsFunc(found, func(g *networkingv1.Gateway) bool { return takes(g, w.shift.Namespace, host) }) {
 			problems = append(problems, problem(v1alpha1.ReasonGatewayWithoutHost, "no server of Gateway %s takes the host %q from namespace %s (its servers take: %s); add the host to servers[].hosts, or name a Gateway that has it: %s",
 				nameOf(found[0]), host, w.shift.Namespace, list(hostsOf(found[0])), list(all.serving(w.shift.Namespace, []string{host}))))
+			continue
+		}
+		if len(found) > 0 && w.bySNI() && !slices.ContainsFunc(found, func(g *networkingv1.Gateway) bool { return passes(g, w.shift.Namespace, host) }) {
+			problems = append(problems, problem(v1alpha1.ReasonGatewayWithoutHost, "no server of Gateway %s passes TLS through for the host %q, and the pods of Service %s end it themselves (its servers: %s); give one of them protocol: TLS and tls.mode: PASSTHROUGH, or name a Gateway that has such a server: %s",
+				nameOf(found[0]), host, nameOf(w.scope.Service), list(serversOf(found[0])), list(all.that(func(g *networkingv1.Gateway) bool { return passes(g, w.shift.Namespace, host) }))))
 		}
 	}
 	idle, err := r.checkGatewayPods(ctx, w, found)
@@ -120,9 +126,16 @@ func (w *world) entryChanges() bool {
 
 // serving lists the gateways that take all of the hosts.
 func (all gateways) serving(namespace string, hosts []string) []string {
+	return all.that(func(g *networkingv1.Gateway) bool {
+		return !slices.ContainsFunc(hosts, func(h string) bool { return !takes(g, namespace, h) })
+	})
+}
+
+// that lists the gateways that are so.
+func (all gateways) that(is func(*networkingv1.Gateway) bool) []string {
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if !slices.ContainsFunc(hosts, func(h string) bool { return !takes(all[name], namespace, h) }) {
+		if is(all[name]) {
 			names = append(names, name)
 		}
 	}
@@ -178,15 +191,51 @@ func takesHost(of []string, host string) bool {
 // takes reports whether a gateway's servers take a host from a namespace. Servers write "host", "namespace/host", "./host" or "*/host".
 func takes(g *networkingv1.Gateway, namespace, host string) bool {
 	return slices.ContainsFunc(hostsOf(g), func(h string) bool {
-		from, name, ok := strings.Cut(h, "/")
-		switch {
-		case !ok:
-			from, name = "*", h
-		case from == ".":
-			from = g.Namespace
-		}
-		return (from == "*" || from == namespace) && (grants(name, host) || grants(host, name))
+		name, ok := offered(g, h, namespace)
+		return ok && (grants(name, host) || grants(host, name))
 	})
+}
+
+// passes reports whether a server of a gateway hands TLS for a host of a namespace on as it comes. Of a wildcard of ours Istio would not see
+// that a server has a part, as it sees it of HTTP.
+func passes(g *networkingv1.Gateway, namespace, host string) bool {
+	return slices.ContainsFunc(g.Spec.GetServers(), func(s *istio.Server) bool {
+		return passesTLS(s) && slices.ContainsFunc(s.GetHosts(), func(h string) bool {
+			name, ok := offered(g, h, namespace)
+			return ok && grants(name, host)
+		})
+	})
+}
+
+// passesTLS reports whether a server hands TLS on as it comes. It is what Istio takes settings for that name no mode, and a redirect too.
+func passesTLS(s *istio.Server) bool {
+	protocol := strings.ToUpper(s.GetPort().GetProtocol())
+	return s.GetTls() != nil && s.GetTls().GetMode() == istio.ServerTLSSettings_PASSTHROUGH && (protocol == "TLS" || protocol == "HTTPS")
+}
+
+// offered reads what a gateway's server writes of a host, and whether that is for a namespace.
+func offered(g *networkingv1.Gateway, written, namespace string) (host string, ok bool) {
+	from, name, scoped := strings.Cut(written, "/")
+	switch {
+	case !scoped:
+		return written, true
+	case from == ".":
+		from = g.Namespace
+	}
+	return name, from == "*" || from == namespace
+}
+
+// serversOf says what each server of a gateway does with TLS.
+func serversOf(g *networkingv1.Gateway) []string {
+	var servers []string
+	for _, s := range g.Spec.GetServers() {
+		mode := "without TLS"
+		if s.GetTls() != nil && !s.GetTls().GetHttpsRedirect() {
+			mode = s.GetTls().GetMode().String()
+		}
+		servers = append(servers, fmt.Sprintf("port %d %s %s", s.GetPort().GetNumber(), s.GetPort().GetProtocol(), mode))
+	}
+	return servers
 }
 
 func hostsOf(g *networkingv1.Gateway) []string {

@@ -55,7 +55,7 @@ func (w *world) keepTLS() {
 // checkTLSHosts finds the Gateways that keep a host of ours from being served with TLS. One that is younger than ours does not: it is
 // the one that Istio skips.
 func (r *Reconciler) checkTLSHosts(ctx context.Context, w *world) ([]shift.Problem, error) {
-	if w.scope.TLS == nil || len(w.spec.Gateways) > 0 {
+	if w.scope.TLS == nil && !w.bySNI() || len(w.spec.Hosts) == 0 || len(w.spec.Gateways) > 0 {
 		return nil, nil
 	}
 	var list networkingv1.GatewayList
@@ -70,7 +70,7 @@ func (r *Reconciler) checkTLSHosts(ctx context.Context, w *world) ([]shift.Probl
 	var found []string
 	for _, theirs := range list.Items {
 		mine := w.gateway != nil && w.takeable(w.gateway)
-		if mine && (theirs.UID == w.gateway.UID || plan.LiveTLS(w.gateway) != nil && w.gateway.CreationTimestamp.Before(&theirs.CreationTimestamp)) {
+		if mine && (theirs.UID == w.gateway.UID || plan.ServesTLS(w.gateway) && w.gateway.CreationTimestamp.Before(&theirs.CreationTimestamp)) {
 			continue
 		}
 		if why := plan.TLSConflict(theirs, r.Config.GatewaySelector, hosts); why != "" {

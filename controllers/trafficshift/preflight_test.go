@@ -156,6 +156,8 @@ spec: {clusterIP: None, selector: {app: micro-api}, ports: [{name: http, port: 8
 			reason: v1alpha1.ReasonHostClaimed, remedy: []string{"VirtualService NS/theirs (host shop.example.com)"}},
 		"HostNotAllowed": {shift: strings.Replace(trafficShift, "spec:", "spec:\n  hosts: [bank.example.org]", 1),
 			reason: v1alpha1.ReasonHostNotAllowed, remedy: []string{`"bank.example.org"`, "sluice.dev/allowed-hosts", "granted now: *.example.com"}},
+		"HostOfTLSNotAllowed": {service: edit("name: http, port: 80", "name: tls, port: 443"), shift: strings.Replace(trafficShift, "spec:", "spec:\n  hosts: [bank.example.org]", 1),
+			reason: v1alpha1.ReasonHostNotAllowed, remedy: []string{`"bank.example.org"`, "sluice.dev/allowed-hosts"}},
 		"GatewayNotAllowed": {shift: hosts("  gateways: [istio-system/public]"),
 			reason: v1alpha1.ReasonGatewayNotAllowed, remedy: []string{`"istio-system/public"`, "sluice.dev/allowed-gateways"}},
 		"AutoscalerTargetsTemplate": {also: `

@@ -94,7 +94,7 @@ func (w *world) useEstablished(all []corev1.Service) {
 	}
 	routed := routedService(w.established, w.shift.Namespace, w.tables[w.shift.Name])
 	routed.Spec.Ports = append(routed.Spec.Ports, w.routedPorts()...)
-	if w.scope.Service == nil || lacksPorts(w.scope.Service, routed) {
+	if w.scope.Service == nil || lacksPorts(w.scope.Service, routed) || w.lacksTLS(w.scope.Service) {
 		w.scope.Service, w.scope.Made = routed, false
 	}
 }
@@ -149,7 +149,7 @@ func (w *world) entry(problems []shift.Problem) (entry plan.Entry, leave bool) {
 			v1alpha1.ReasonDuplicateTLSHost, v1alpha1.ReasonHTTPRequired, v1alpha1.ReasonGatewayNotFound, v1alpha1.ReasonGatewayWithoutHost, v1alpha1.ReasonGatewaySelectsNothing}, p.Reason)
 	})
 	busy := state.Candidate != "" || slices.ContainsFunc(state.Retiring, func(r v1alpha1.Retiring) bool { return !shift.Kept(r) })
-	asked := plan.Entry{Hosts: w.spec.Hosts, Gateways: plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways), Port: live.Port}
+	asked := plan.Entry{Hosts: w.spec.Hosts, Gateways: plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways), Port: live.Port, BySNI: live.BySNI}
 	if w.spec.Preview != nil {
 		asked.Preview = w.spec.Preview.Host
 	}
@@ -175,11 +175,10 @@ func (w *world) liveEntry() plan.Entry {
 	}
 	own := w.shift.Namespace + "/" + w.shift.Name
 	e := plan.Entry{Hosts: vs.Spec.GetHosts(), Gateways: slices.DeleteFunc(slices.Clone(vs.Spec.GetGateways()), func(g string) bool { return g == own })}
-	for _, route := range vs.Spec.GetHttp() {
-		for _, d := range route.GetRoute() {
-			e.Port = int32(d.GetDestination().GetPort().GetNumber())
-		}
+	for _, to := range destinationsIn(vs) {
+		e.Port = int32(to.GetPort().GetNumber())
 	}
+	e.BySNI = len(vs.Spec.GetTls()) > 0
 	if shown, ok := w.tables[plan.PreviewName(w.shift.Name)]; ok && w.ours(shown) && len(shown.Spec.GetHosts()) > 0 {
 		e.Preview = shown.Spec.GetHosts()[0]
 	}
