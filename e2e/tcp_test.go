@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"slices"
@@ -10,7 +11,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/e2e/lab/load"
@@ -174,6 +178,111 @@ spec:
 	}
 	await(t, s, name, "to be promoted", scene.Stable("v2"))
 	c.end(t, []string{"Stable", "Progressing Stepping 50%"})
+}
+
+// From the files of examples/tls-passthrough. Its README: "draws a version by weight for each new connection, and passes on what comes", "The
+// certificate that clients see is the pods' own", and "A version whose application takes no connection is taken back".
+func TestTLSPassthrough(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	const name, host = "ledger", "ledger.example.com"
+	c := watchOver(t, s, name, "IST0109") // of the mesh's VirtualService: see TestTLSIsSplitBySNI
+	if err := s.Apply(t.Context(), "examples/tls-passthrough"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { leave(t, s, name) })
+	await(t, s, name, "to be adopted", scene.Stable("v1"))
+	c.await(t, "Stable")
+	users := knocking(t, s, host, 60)
+
+	release(t, s, name, "v2")
+	await(t, s, name, "to prove 10% by connections alone", proven(100))
+	await(t, s, name, "to prove 50%", proven(500))
+	checkShare(t, "connections through the gateway", users, "v2", 500, 3*time.Second)
+	ts := await(t, s, name, "to be promoted", scene.Stable("v2"))
+	if got := ts.Status.History[0]; !strings.Contains(got.Message, "connections failed") {
+		t.Errorf("it ended as %+v; want words of connections", got)
+	}
+	if r := users.Report(); r.ByVersion["v1"] == 0 || r.ByVersion["v2"] == 0 {
+		t.Errorf("users met %v; want both versions", r.ByVersion)
+	}
+	lossless(t, users)
+
+	release(t, s, name, "v3", "REFUSE=true")
+	ts = await(t, s, name, "to take v3 back", scene.Rejected("v3"))
+	if got := ts.Status.History[0]; got.Reason != v1alpha1.ReasonErrorRateVsStable || !strings.Contains(got.Message, "connections") || strings.Contains(got.Message, "requests") {
+		t.Errorf("it ended as %+v; want the evidence of connections", got)
+	}
+	after := users.Report()
+	if after.Failed == 0 {
+		t.Error("no connection was refused")
+	}
+	more := func(n int) {
+		t.Helper()
+		now := users.Report().Total
+		if err := users.WaitFor(t.Context(), func(r load.Report) bool { return r.Total >= now+n }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	more(200)
+	release(t, s, name, "v2") // users are on it, and handing back waits for the template to be it
+	await(t, s, name, "to be at rest", scene.Stable("v2"))
+	handBack(t, s, name)
+	more(200)
+	if now := users.Report(); now.Failed > after.Failed {
+		t.Errorf("%d connections more were lost after v3 was taken back", now.Failed-after.Failed)
+	}
+	c.end(t, []string{"Stable", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%", "Failed, v3 retiring", "Detaching Removing"})
+	t.Cleanup(func() { unserve(t, s, name) })
+}
+
+// knocking begins TLS with a name at the gateway again and again, and holds every answer to the pod that has shown its certificate.
+func knocking(t *testing.T, s *scene.Scene, host string, rate float64) *load.Source {
+	t.Helper()
+	address, err := s.Plane.Gateway.WaitAddr(t.Context(), 443)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialer := &tls.Dialer{Config: &tls.Config{ServerName: host, InsecureSkipVerify: true}} //nolint:gosec // who is shown is checked by pod
+	source, err := load.Start(t.Context(), load.Config{URL: "http://" + host, Rate: rate, Transport: load.Connections(func(ctx context.Context, _ string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, "tcp", address)
+		if err != nil {
+			return nil, err
+		}
+		return &shown{Conn: conn, pod: conn.(*tls.Conn).ConnectionState().PeerCertificates[0].Subject.CommonName}, nil
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { source.Stop() })
+	return source
+}
+
+// shown is a connection to a pod that has shown its certificate: another's answer is none.
+type shown struct {
+	net.Conn
+	pod string
+}
+
+func (s *shown) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if err == nil && !strings.Contains(string(p[:n]), s.pod) {
+		return 0, fmt.Errorf("%q was said in the name of %s", p[:n], s.pod)
+	}
+	return n, err
+}
+
+// unserve removes what was left for hosts that only Sluice served.
+func unserve(t *testing.T, s *scene.Scene, name string) {
+	t.Helper()
+	for _, left := range []client.Object{
+		&networkingv1.VirtualService{ObjectMeta: metav1.ObjectMeta{Name: name + "-hosts", Namespace: scene.Shop}},
+		&networkingv1.Gateway{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: scene.Shop}},
+	} {
+		if err := client.IgnoreNotFound(s.Client.Delete(context.Background(), left)); err != nil { // the test's own context has ended
+			t.Error(err)
+		}
+	}
 }
 
 // connectionsOn are the listeners of a port.
