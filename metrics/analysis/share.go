@@ -29,6 +29,15 @@ func ShareMatches(candidate, total int64, weight float64) (ok bool, lo, hi float
 	return candidate >= max(least, 1) && candidate <= most, lo, hi
 }
 
+// ShareReaches says whether a version that has more than its weight got at least the requests that the weight alone explains, and which
+// share of them that is.
+func ShareReaches(candidate, total int64, weight float64) (ok bool, lo float64) {
+	if ok, lo, _ = ShareMatches(candidate, total, weight); lo == 0 && !ok {
+		return candidate > 0 && candidate <= total && isRate(weight), lo
+	}
+	return ok || ratio(candidate, total) >= lo, lo
+}
+
 // NoHostAbove says whether more of the total requests failed without a host than the service's own share of such failures
 // (in parts per million) plus half a point explains. The total includes them.
 func NoHostAbove(noHost, total int64, baselinePPM int64) bool {

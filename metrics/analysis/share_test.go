@@ -39,6 +39,41 @@ func TestShareMatches(t *testing.T) {
 	}
 }
 
+func TestShareReaches(t *testing.T) {
+	for name, tc := range map[string]struct {
+		candidate, total int64
+		weight           float64
+		want             bool
+	}{
+		"OnTheWeight":   {50, 1000, 0.05, true},
+		"FarBelow":      {5, 1000, 0.05, false},
+		"FarAbove":      {900, 1000, 0.05, true},
+		"All":           {1000, 1000, 0.05, true},
+		"OneOfFew":      {1, 20, 0.05, true},
+		"AllOfFew":      {20, 20, 0.05, true},
+		"NoneOfFew":     {0, 20, 0.05, false},
+		"NoTraffic":     {0, 0, 0.05, false},
+		"MoreThanTotal": {11, 10, 0.05, false},
+		"Negative":      {-1, 10, 0.05, false},
+		"WeightNaN":     {5, 10, math.NaN(), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, lo := ShareReaches(tc.candidate, tc.total, tc.weight); got != tc.want {
+				t.Errorf("%d of %d at %v: %t, from %v on; want %t", tc.candidate, tc.total, tc.weight, got, lo, tc.want)
+			}
+		})
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.Int64Range(1, 5000).Draw(t, "n")
+		k, w := rapid.Int64Range(0, n).Draw(t, "k"), float64(rapid.Int64Range(1, 999).Draw(t, "permille"))/1000
+		matches, lo, _ := ShareMatches(k, n, w)
+		reaches, _ := ShareReaches(k, n, w)
+		if want := matches || k > 0 && ratio(k, n) >= lo; reaches != want {
+			t.Fatalf("%d of %d at %v: %t, from %v on", k, n, w, reaches, lo)
+		}
+	})
+}
+
 func TestShareIntervalHolds99Point9Percent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.Int64Range(1, 5000).Draw(t, "n")
