@@ -271,7 +271,10 @@ func (w *world) sample() shift.Evidence {
 func (w *world) pass(crash int) {
 	w.t.Helper()
 	obs := w.observe()
-	if w.asked = max(w.asked, obs.Replicas); w.state.Candidate == "" {
+	if !shift.Suspended(w.spec, obs) { // which sees no wish
+		w.asked = max(w.asked, obs.Replicas)
+	}
+	if w.state.Candidate == "" {
 		w.asked = obs.Replicas
 	}
 	d, err := shift.Decide(w.spec, w.state, obs)
