@@ -93,6 +93,11 @@ type State struct {
 	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	Shown string `json:"shown,omitempty"`
+	// group is a digest of the match beside the weight, whose requests go to the candidate whatever the weight says; empty where there is
+	// none. A match that is edited has to be earned anew.
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	Group string `json:"group,omitempty"`
 	// sessions are the cookies that keep users on versions.
 	// +optional
 	Sessions SessionState `json:"sessions,omitzero"`

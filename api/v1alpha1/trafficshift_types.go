@@ -397,13 +397,14 @@ type TrafficShiftStatus struct {
 	// phase is where the shift stands in its life.
 	// +optional
 	Phase Phase `json:"phase,omitempty"`
-	// step is the rung that the candidate is on, such as "2/4", or "auto" where evidence sets the pace; empty at rest.
+	// step is the rung that the candidate is on, such as "2/4", or "3/4 match" where requests that match go to it as well, or "auto" where
+	// evidence sets the pace; empty at rest.
 	// +optional
 	Step string `json:"step,omitempty"`
 	// weight is the share of the traffic that the candidate is meant to get.
 	// +optional
 	Weight string `json:"weight,omitempty"`
-	// observedWeight is the share that Prometheus saw it get.
+	// observedWeight is the share that Prometheus saw it get: more than the weight where requests that match go to it as well.
 	// +optional
 	ObservedWeight string `json:"observedWeight,omitempty"`
 	// stable is the version that users are on.

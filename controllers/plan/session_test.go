@@ -176,7 +176,7 @@ func TestCookiesAreTakenAwayAsTheyWereGiven(t *testing.T) {
 func TestNobodyIsKeptByAMirror(t *testing.T) {
 	vs := keeping(t, v1alpha1.Session{}, func(s *scenario) {
 		s.Desired.Sessions.Given = []v1alpha1.Permille{0}
-		s.Desired.Mirror = &shift.Route{Version: "v2", Weight: 1000}
+		s.Desired.Mirror = &shift.Mirror{Route: shift.Route{Version: "v2", Weight: 1000}}
 	})
 	if got := len(vs.Spec.GetHttp()); got != 1 {
 		t.Errorf("%d routes, want the one that carries the weights", got)

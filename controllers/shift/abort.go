@@ -61,7 +61,7 @@ func (p *pass) unstablePods() *v1alpha1.Failure {
 	case p.next.WeightedAt == nil && p.next.Weight == 0 && c.Ready < before:
 		return failure(v1alpha1.ReasonCandidateUnstable, "a pod of %s was ready and is not any more, before its first weight (%d of %d ready)%s", c.Name, c.Ready, before, because(c))
 	case p.next.Weight > 0 && c.Ready == 0:
-		return failure(v1alpha1.ReasonCandidateUnstable, "%s has %s of the traffic and no ready pod%s", c.Name, p.next.Weight, because(c))
+		return failure(v1alpha1.ReasonCandidateUnstable, "%s has %s of the traffic and no ready pod%s", c.Name, p.place(), because(c))
 	case p.shown() && c.Ready == 0:
 		return failure(v1alpha1.ReasonCandidateUnstable, "%s is at %s and has no ready pod%s", c.Name, p.place(), because(c))
 	}
@@ -136,8 +136,8 @@ func (p *pass) retreated() bool {
 	if !p.failsWithoutHost() {
 		return false
 	}
-	from, noHost, total := p.next.Weight, p.next.Gate.NoHost, p.total()
-	if !p.goBackTo(p.weightBelow(from)) {
+	from, noHost, total := p.place(), p.next.Gate.NoHost, p.total()
+	if !p.goBackTo(p.weightBelow(p.next.Weight)) {
 		stable := p.obs.version(p.next.Stable)
 		p.say(v1alpha1.ReasonStableUnavailable, "%d of %d %s to the service found no healthy host, and %s cannot take any from %s: it has %d ready pods%s",
 			noHost, total, p.counted(), stable.Name, p.next.Candidate, stable.Ready, because(stable))
@@ -149,16 +149,18 @@ func (p *pass) retreated() bool {
 	return true
 }
 
-// goBackTo lowers the candidate's weight as far as the stable version's ready pods can bear, and reports whether that is lower at all.
+// goBackTo lowers the candidate's weight as far as the stable version's ready pods can bear, and reports whether that is lower at all. The
+// group beside it goes back in any case: a step that has one earns it again.
 func (p *pass) goBackTo(to v1alpha1.Permille) bool {
-	to = max(to, p.leastWeight(p.obs.version(p.next.Stable)))
-	if to >= p.next.Weight {
+	stable := p.obs.version(p.next.Stable)
+	to = max(to, p.leastWeight(stable))
+	if to >= p.next.Weight && (p.next.Group == "" || stable.Ready == 0) {
 		return false
 	}
 	if p.next.Stage == v1alpha1.StageBaking {
 		p.switched()
 	}
-	p.next.Weight = to
+	p.next.Weight, p.next.Group = min(to, p.next.Weight), ""
 	p.next.Rung = int32(p.ladder.at(p.next)) + 1
 	p.next.Order = nil // it was given for a candidate that nothing spoke against
 	p.forgetAnswers()
@@ -196,7 +198,7 @@ func (p *pass) suspected() bool {
 	if p.next.Weight == 0 || p.spec.SkipAnalysis || p.ordered() {
 		return false
 	}
-	pace, from := p.pace(), p.next.Weight
+	pace, from, place := p.pace(), p.next.Weight, p.place()
 	if !pace.Suspicious && pace.Reason == "" {
 		p.next.Gate.Suspected = false
 	}
@@ -207,7 +209,7 @@ func (p *pass) suspected() bool {
 		p.next.Gate.Retreats++
 		p.next.Gate.Suspected = true
 	}
-	p.say(pace.Reason, "%s goes back from %s to %s: %s", p.next.Candidate, from, p.next.Weight, pace.Why)
+	p.say(pace.Reason, "%s goes back from %s to %s: %s", p.next.Candidate, place, p.next.Weight, pace.Why)
 	return true
 }
 

@@ -113,7 +113,11 @@ func (p *pass) goneBack() bool { return p.next.Weight < p.next.Peak }
 // that were on their way have ended, and of both versions enough pods are ready.
 func (p *pass) relieved(need int32) bool {
 	stable, candidate := p.obs.version(p.next.Stable), p.obs.version(p.next.Candidate)
-	return p.quiet(p.next.RoutedSince) && stable.Ready >= need && candidate.Ready >= p.capacity(p.next.Weight)
+	takes := p.capacity(p.next.Weight)
+	if p.next.Group != "" {
+		takes = p.podsFor(p.standing())
+	}
+	return p.quiet(p.next.RoutedSince) && stable.Ready >= need && candidate.Ready >= takes
 }
 
 // candidateSize is how many pods the candidate should have: those of the next weight, made ahead of it. With proportional capacity they
@@ -133,7 +137,7 @@ func (p *pass) candidateSize() int32 {
 		}
 		return max(have, want)
 	}
-	if p.proportional() && w > 0 && p.quiet(p.next.RoutedSince) {
+	if p.proportional() && w > 0 && p.next.Group == "" && p.quiet(p.next.RoutedSince) {
 		return min(have, p.capacity(w))
 	}
 	return have

@@ -34,6 +34,16 @@ func (w *world) suffices(need int32) int32 {
 	return max(1, int32(math.Ceil(float64(need)*share-1e-9)))
 }
 
+// needsGroup is how many pods a weight takes with a group of unknown size beside it: what its step says, or those for all of the traffic.
+func (w *world) needsGroup(weight v1alpha1.Permille) int32 {
+	for _, s := range w.spec.Steps {
+		if p, err := s.Permille(); err == nil && p == weight && s.Replicas != nil {
+			return max(*s.Replicas, w.needs(weight))
+		}
+	}
+	return w.needs(v1alpha1.Whole)
+}
+
 // spared reports whether a version that is routed may lose pods: with proportional capacity, down to what its weight needs, when that
 // weight has settled and drained. What is taken away is never ready while what is left is not.
 func (w *world) spared(s shift.Scale, weight v1alpha1.Permille) bool {

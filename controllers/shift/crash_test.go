@@ -23,7 +23,7 @@ type outcome struct {
 	Records          map[string]int
 	Proven           map[string]bool
 	Matched          map[string]string
-	Mirrored         map[string]shift.Route
+	Mirrored         map[string]shift.Copies
 	Held             bool
 	TemplateReplicas int32
 	Ended            []string
@@ -121,7 +121,7 @@ func TestADeathAfterAnyWriteChangesNothing(t *testing.T) {
 			w.run(300, func() bool { return w.state.Stage == v1alpha1.StageReleased })
 		},
 	}
-	for _, name := range []string{"all of it", "mirrored blue-green", "ab-test", "skipping"} { // every rung there is
+	for _, name := range []string{"all of it", "grouped for a while", "mirrored blue-green", "ab-test", "skipping"} { // every rung there is
 		lives["Release of "+name] = func(w *world) {
 			w.run(100, w.at(v1alpha1.PhaseStable))
 			strategies[name](w)

@@ -33,7 +33,7 @@ type Decision struct {
 	RequeueAfter time.Duration
 }
 
-// Arrival is a step up: from a weight to a place, "5%" or "its match".
+// Arrival is a step up: from a weight to a place, "5%", "5% and its match" or "its match".
 type Arrival struct {
 	From  v1alpha1.Permille
 	Place string
@@ -63,8 +63,8 @@ type Desired struct {
 	Routes []Route
 	// Match sends the requests that its rules match to one version, whatever the weights say; nil sends none.
 	Match *Match
-	// Mirror copies requests to a version, of the share that its weight says; nil copies none.
-	Mirror *Route
+	// Mirror copies requests to a version; nil copies none.
+	Mirror *Mirror
 	// Sessions are the cookies that keep users on versions; nil where nobody is kept, and cookies left over are taken away.
 	Sessions *Sessions
 	// Preview is the version that is shown to whoever asks for the preview: the candidate, once its address leads there, or else stable;
@@ -96,6 +96,12 @@ type Desired struct {
 type Match struct {
 	Version string
 	Rules   []apiextensionsv1.JSON
+}
+
+// Mirror copies the share of requests that its weight says to its version: of those that its rules match, or of all where it has none.
+type Mirror struct {
+	Route
+	Rules []apiextensionsv1.JSON
 }
 
 // Sessions are the cookies that were given out while a candidate is on its way. The value of one names the version that its bearer is

@@ -151,7 +151,7 @@ func (p *pass) routes() []Route {
 	if p.next.Phase == v1alpha1.PhaseAdopting && !p.settled(p.next.SubsetSince) && p.next.RoutedSince == nil {
 		return nil
 	}
-	if (p.matched() != "" || p.mirrored() != Route{}) && !p.subsetted(p.next.Candidate) {
+	if (p.matched() != "" || p.mirrored() != Copies{}) && !p.subsetted(p.next.Candidate) {
 		return nil // as below
 	}
 	routes := []Route{{p.next.Stable, v1alpha1.Whole - p.next.Weight}}

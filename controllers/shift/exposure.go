@@ -3,26 +3,37 @@ package shift
 import (
 	"slices"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 )
 
 // mostGiven is how many weights an epoch of cookies names: one more begins a new epoch.
 const mostGiven = 64
 
+// groupRules are the rules of the group whose requests go to the candidate: that of a match, or the one beside its weight.
+func (p *pass) groupRules() []apiextensionsv1.JSON {
+	if p.next.Exposure == v1alpha1.ExposureMatch {
+		return p.standing().match
+	}
+	return p.ladder.grouped(p.next.Group)
+}
+
 // matched is the version that the requests of a group go to; nobody where there is no group, or no rules to tell it by.
 func (p *pass) matched() string {
-	if p.next.Exposure != v1alpha1.ExposureMatch || len(p.standing().match) == 0 {
+	if len(p.groupRules()) == 0 {
 		return ""
 	}
 	return p.next.Candidate
 }
 
-// mirrored is the version that gets copies, and of what share.
-func (p *pass) mirrored() Route {
+// mirrored is the version that gets copies, of what share, and whether of matching requests alone.
+func (p *pass) mirrored() Copies {
 	if p.next.Exposure != v1alpha1.ExposureMirror {
-		return Route{}
+		return Copies{}
 	}
-	return Route{p.next.Candidate, p.standing().weight}
+	r := p.standing()
+	return Copies{Route{p.next.Candidate, r.weight}, len(r.match) > 0}
 }
 
 func (p *pass) match() *Match {
@@ -30,15 +41,15 @@ func (p *pass) match() *Match {
 	if v == "" {
 		return nil
 	}
-	return &Match{Version: v, Rules: p.standing().match}
+	return &Match{Version: v, Rules: p.groupRules()}
 }
 
-func (p *pass) mirror() *Route {
-	r := p.mirrored()
-	if r == (Route{}) {
+func (p *pass) mirror() *Mirror {
+	c := p.mirrored()
+	if c == (Copies{}) {
 		return nil
 	}
-	return &r
+	return &Mirror{Route: c.Route, Rules: p.standing().match}
 }
 
 // sessions are the cookies that are honoured: those of a candidate on its way up. One that is taken back keeps nobody.

@@ -187,6 +187,7 @@ func anyState(t *rapid.T) v1alpha1.State {
 		Weight:      rapid.SampledFrom([]v1alpha1.Permille{0, 0, 50, 333, 500, 1000, -1, 1001}).Draw(t, "weight"),
 		Rung:        int32(rapid.SampledFrom([]int{0, 1, 2, 99, -5}).Draw(t, "rung")),
 		Exposure:    rapid.SampledFrom([]v1alpha1.Exposure{"", "", v1alpha1.ExposurePreview, v1alpha1.ExposureMatch, v1alpha1.ExposureMirror, "Nonsense"}).Draw(t, "exposure"),
+		Group:       rapid.SampledFrom([]string{"", "", "", digestOfGroup(testers), "nonsense"}).Draw(t, "group"),
 		WeightedAt:  anyTime(t, "weighted"), AwaitingSince: anyTime(t, "awaiting"),
 		StartedAt: anyTime(t, "started"), StageSince: anyTime(t, "stage since"), RoutedSince: anyTime(t, "routed"),
 		SubsetSince: anyTime(t, "subset"), VerifiedSince: anyTime(t, "verified"),
@@ -257,7 +258,7 @@ func anyObservation(t *rapid.T) shift.Observation {
 	for i := range rapid.IntRange(0, 2).Draw(t, "tables") {
 		table := shift.Table{
 			Name: fmt.Sprint(i), Exists: rapid.Bool().Draw(t, "table exists"), Bare: rapid.Bool().Draw(t, "bare"),
-			Matched: anyVersion(t, "matched"), Mirrored: shift.Route{Version: anyVersion(t, "mirrored"), Weight: 100},
+			Matched: anyVersion(t, "matched"), Mirrored: shift.Copies{Route: shift.Route{Version: anyVersion(t, "mirrored"), Weight: 100}},
 		}
 		for range rapid.IntRange(0, 3).Draw(t, "routes") {
 			table.Routes = append(table.Routes, shift.Route{

@@ -22,6 +22,10 @@ func checkState(s v1alpha1.State) error {
 		return fmt.Errorf("%w: weight %s without a candidate", ErrInvariant, s.Weight)
 	case s.Exposure != "" && (s.Candidate == "" || s.Weight > 0):
 		return fmt.Errorf("%w: exposure %s with candidate %q at %s", ErrInvariant, s.Exposure, s.Candidate, s.Weight)
+	case s.Group != "" && (s.Candidate == "" || s.Exposure != "" || s.Weight == v1alpha1.Whole):
+		return fmt.Errorf("%w: a group with candidate %q at %s and exposure %q", ErrInvariant, s.Candidate, s.Weight, s.Exposure)
+	case s.Group != "" && s.Phase != v1alpha1.PhaseRollingBack && (s.Phase != v1alpha1.PhaseProgressing || s.Weight == 0):
+		return fmt.Errorf("%w: a group at %s in phase %s", ErrInvariant, s.Weight, s.Phase)
 	case s.Exposure != "" && s.Phase != v1alpha1.PhaseProgressing && s.Phase != v1alpha1.PhaseRollingBack:
 		return fmt.Errorf("%w: exposure %s in phase %s", ErrInvariant, s.Exposure, s.Phase)
 	case s.Candidate != "" && s.Candidate == s.Stable:

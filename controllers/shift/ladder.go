@@ -19,10 +19,11 @@ type rung struct {
 	exposure v1alpha1.Exposure
 	// weight is the share of the traffic, or of the requests that are copied.
 	weight v1alpha1.Permille
-	match  []apiextensionsv1.JSON
-	hold   time.Duration
-	gates  []string
-	pause  *v1alpha1.Pause
+	// match are the rules of those who are shown the candidate, who come to it beside a weight, or whose requests are copied.
+	match []apiextensionsv1.JSON
+	hold  time.Duration
+	gates []string
+	pause *v1alpha1.Pause
 	// replicas is how many pods the owner asks for; 0 leaves it to the weight.
 	replicas int32
 }
@@ -32,9 +33,21 @@ func (r rung) digest() string {
 	if r.exposure == "" || r.exposure == v1alpha1.ExposurePreview {
 		return ""
 	}
+	return digestOf(r.match, "%s %d", r.exposure, r.weight)
+}
+
+// group is a digest of the match beside the rung's weight; empty where there is none, and at 100, where everybody is in it.
+func (r rung) group() string {
+	if r.exposure != "" || len(r.match) == 0 || r.weight == v1alpha1.Whole {
+		return ""
+	}
+	return digestOf(r.match, "group")
+}
+
+func digestOf(rules []apiextensionsv1.JSON, format string, args ...any) string {
 	sum := fnv.New64a()
-	_, _ = fmt.Fprintf(sum, "%s %d", r.exposure, r.weight) // hashes never fail
-	for _, rule := range r.match {
+	_, _ = fmt.Fprintf(sum, format, args...) // hashes never fail
+	for _, rule := range rules {
 		_, _ = fmt.Fprintf(sum, "\n%s", rule.Raw)
 	}
 	return strconv.FormatUint(sum.Sum64(), 16)
@@ -104,13 +117,13 @@ func rungOf(s v1alpha1.Step, hold time.Duration) (rung, error) {
 	}
 	var err error
 	switch {
-	case len(s.Match) > 0:
-		r.exposure = v1alpha1.ExposureMatch
+	case s.Weight != nil:
+		r.weight, err = s.Permille()
 	case s.Mirror != "":
 		r.exposure = v1alpha1.ExposureMirror
 		r.weight, err = s.Mirror.Permille()
 	default:
-		r.weight, err = s.Permille()
+		r.exposure = v1alpha1.ExposureMatch
 	}
 	return r, err
 }
@@ -139,10 +152,13 @@ func (l ladder) at(s v1alpha1.State) int {
 }
 
 // above is the rung that comes next: the first weight above the present one, so that a ladder edited in the middle of a shift never moves
-// traffic by itself; and before the first weight the next in order.
+// traffic by itself; before that the present one again, where its group is still to come; and before the first weight the next in order.
 func (l ladder) above(s v1alpha1.State) rung {
 	if s.Weight == 0 {
 		return l[l.next(s)]
+	}
+	if i := l.at(s); i >= 0 && l[i].weight == s.Weight && l[i].group() != "" && l[i].group() != s.Group {
+		return l[i]
 	}
 	if i := slices.IndexFunc(l, func(r rung) bool { return r.raises(s.Weight + 1) }); i >= 0 {
 		return l[i]
@@ -156,6 +172,14 @@ func (l ladder) next(s v1alpha1.State) int {
 		return i + 1
 	}
 	return min(max(0, int(s.Rung)), l.exposures())
+}
+
+// grouped are the rules of a group, by its digest; none where no rung has them any more.
+func (l ladder) grouped(digest string) []apiextensionsv1.JSON {
+	if i := slices.IndexFunc(l, func(r rung) bool { return digest != "" && r.group() == digest }); i >= 0 {
+		return l[i].match
+	}
+	return nil
 }
 
 // standing is the rung that the candidate stands on. Where the ladder has none, it is made of what the candidate has.
@@ -184,10 +208,12 @@ func (p *pass) nextRung() (next rung, wait string) {
 func (p *pass) shown() bool { return Exposed(p.next) }
 
 // Exposed reports whether the candidate has a weight, or is shown without one: to a group, to copies, or at its preview address.
-func Exposed(s v1alpha1.State) bool { return s.Weight > 0 || s.Exposure != "" }
+func Exposed(s v1alpha1.State) bool { return s.Weight > 0 || s.Exposure != "" || s.Group != "" }
 
 // HasUsers reports whether the candidate answers users: by its weight, or because their requests match.
-func HasUsers(s v1alpha1.State) bool { return s.Weight > 0 || s.Exposure == v1alpha1.ExposureMatch }
+func HasUsers(s v1alpha1.State) bool {
+	return s.Weight > 0 || s.Exposure == v1alpha1.ExposureMatch || s.Group != ""
+}
 
 // Mirroring reports whether the candidate gets copies of requests, whose answers nobody sees.
 func Mirroring(s v1alpha1.State) bool { return s.Exposure == v1alpha1.ExposureMirror }
@@ -198,9 +224,19 @@ func Previewing(s v1alpha1.State) bool { return s.Exposure == v1alpha1.ExposureP
 // place says where the candidate stands: "5%", or how it is shown.
 func (p *pass) place() string {
 	if p.next.Exposure == "" {
-		return p.next.Weight.String()
+		return Share(p.next)
 	}
 	return p.standing().String()
+}
+
+// Share says what a candidate with a weight has: "20%", or "20% and its match".
+func Share(s v1alpha1.State) string { return share(s.Weight, s.Group != "") }
+
+func share(w v1alpha1.Permille, matched bool) string {
+	if matched {
+		return w.String() + " and its match"
+	}
+	return w.String()
 }
 
 // String says where a candidate stands on the rung.
@@ -211,9 +247,12 @@ func (r rung) String() string {
 	case v1alpha1.ExposureMatch:
 		return "its match"
 	case v1alpha1.ExposureMirror:
+		if len(r.match) > 0 {
+			return fmt.Sprintf("a mirror of %s of its match", r.weight)
+		}
 		return fmt.Sprintf("a mirror of %s", r.weight)
 	}
-	return r.weight.String()
+	return share(r.weight, r.group() != "")
 }
 
 // Step tells which rung of its ladder a candidate stands on, counted from 1, and how many there are; 0 is below the first. There are none
@@ -226,7 +265,7 @@ func Step(spec v1alpha1.TrafficShiftSpec, s v1alpha1.State) (step, steps int) {
 	return l.at(s) + 1, len(l)
 }
 
-// StepText writes the step for people: "2/4", "1/3 match", or "auto".
+// StepText writes the step for people: "2/4", "1/3 match" (also where that stands beside a weight), or "auto".
 func StepText(spec v1alpha1.TrafficShiftSpec, s v1alpha1.State) string {
 	step, steps := Step(spec, s)
 	switch {
@@ -234,6 +273,8 @@ func StepText(spec v1alpha1.TrafficShiftSpec, s v1alpha1.State) string {
 		return string(v1alpha1.PacingAuto)
 	case s.Exposure != "":
 		return fmt.Sprintf("%d/%d %s", step, steps, strings.ToLower(string(s.Exposure)))
+	case s.Group != "":
+		return fmt.Sprintf("%d/%d match", step, steps)
 	}
 	return fmt.Sprintf("%d/%d", step, steps)
 }
@@ -242,11 +283,23 @@ func StepText(spec v1alpha1.TrafficShiftSpec, s v1alpha1.State) string {
 // the candidate goes on from the rung before, and what was proven of the one does not count for the other.
 func (p *pass) refind() {
 	i := p.ladder.at(p.next)
+	if g := p.next.Group; g != "" && (i < 0 || p.ladder[i].group() != g) {
+		p.leaveGroup()
+		return
+	}
 	if p.next.Exposure == "" || i >= 0 && p.ladder[i].digest() == p.next.Shown {
 		return
 	}
 	p.next.Exposure, p.next.Rung = "", max(0, p.next.Rung-1)
 	p.enter(v1alpha1.PhaseProgressing, v1alpha1.StageExposing)
+	p.forgetRoute()
+	p.forgetAnswers()
+}
+
+// leaveGroup gives the group up and keeps the weight: what was proven of both does not count for the weight alone.
+func (p *pass) leaveGroup() {
+	p.next.Group = ""
+	p.enter(v1alpha1.PhaseProgressing, p.next.Stage)
 	p.forgetRoute()
 	p.forgetAnswers()
 }

@@ -42,10 +42,11 @@ func (p *pass) noticeRoutes() {
 	if p.next.RoutedSince != nil {
 		return
 	}
-	seen := p.next.Phase == v1alpha1.PhaseRollingBack && p.obs.carries(p.next.Stable, p.next.Candidate, p.next.Weight)
+	asWritten := p.obs.carries(p.next.Stable, p.next.Candidate, p.next.Weight) && p.obs.shows(p.matched(), p.mirrored())
+	seen := p.next.Phase == v1alpha1.PhaseRollingBack && asWritten
 	switch p.next.Stage {
 	case v1alpha1.StagePinning, v1alpha1.StageStepping, v1alpha1.StageBaking:
-		seen = p.obs.carries(p.next.Stable, p.next.Candidate, p.next.Weight) && p.obs.shows(p.matched(), p.mirrored())
+		seen = asWritten
 	case v1alpha1.StageUnpinning:
 		seen = p.obs.noTables() || p.obs.bare()
 	case v1alpha1.StageRemoving:

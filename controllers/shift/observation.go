@@ -121,7 +121,13 @@ type Table struct {
 	// Matched is the version that the requests of a match rule go to, Mirrored the one that gets copies and of what share; empty where
 	// there is no such rule.
 	Matched  string
-	Mirrored Route
+	Mirrored Copies
+}
+
+// Copies are what a version gets of requests that another one answers: a share of all of them, or of those that match.
+type Copies struct {
+	Route
+	Matching bool
 }
 
 // Route is one weighted destination.
@@ -231,7 +237,7 @@ func (o *Observation) without(stable, candidate string, w v1alpha1.Permille) []s
 }
 
 // shows reports whether every table sends matching requests to one version and copies to another, and to no others; an empty one is nobody.
-func (o *Observation) shows(matched string, mirrored Route) bool {
+func (o *Observation) shows(matched string, mirrored Copies) bool {
 	return !slices.ContainsFunc(o.Tables, func(t Table) bool { return t.Matched != matched || t.Mirrored != mirrored })
 }
 

@@ -104,6 +104,9 @@ func (p *pass) podsFor(r rung) int32 {
 		}
 		return r.replicas
 	}
+	if r.group() != "" && r.replicas == 0 {
+		return p.capacity(v1alpha1.Whole)
+	}
 	return max(p.capacity(r.weight), r.replicas)
 }
 

@@ -141,7 +141,7 @@ func (p *pass) waitForRoute() bool {
 		p.say(v1alpha1.ReasonRaising, "%s is coming to %s in the mesh", p.next.Candidate, p.place())
 		return true
 	}
-	p.say(v1alpha1.ReasonRaising, "the weight of %s is becoming %s in the mesh", p.next.Candidate, p.next.Weight)
+	p.say(v1alpha1.ReasonRaising, "the weight of %s is becoming %s in the mesh", p.next.Candidate, p.place())
 	return true
 }
 
@@ -190,8 +190,11 @@ func (p *pass) waitForOne() bool {
 	return true
 }
 
-// waitForWeight waits until the share that is measured matches the weight.
+// waitForWeight waits until the share that is measured matches the weight; beside a group, until it reaches it.
 func (p *pass) waitForWeight() bool {
+	if p.next.Group != "" {
+		return p.waitForLeast()
+	}
 	s, weight := &p.next.Share, float64(p.next.Weight)/float64(v1alpha1.Whole)
 	ok, low, high := analysis.ShareMatches(s.Candidate, s.Total, weight)
 	now, _, _ := analysis.ShareMatches(p.latest.Candidate, p.latest.Total, weight) // a proxy that was late spoils only the sample before
@@ -207,6 +210,24 @@ func (p *pass) waitForWeight() bool {
 		p.say(v1alpha1.ReasonVerifyingRoute, "%s got %d of %d %s at a weight of %s; between %.1f%% and %.1f%% of them proves the route",
 			p.next.Candidate, s.Candidate, s.Total, p.counted(), p.next.Weight, 100*low, 100*high)
 	}
+	return true
+}
+
+// waitForLeast waits until the candidate gets at least what its weight explains. How much more it gets from its group follows from no
+// weight; less would mean that requests go around the routes.
+func (p *pass) waitForLeast() bool {
+	s, weight := &p.next.Share, float64(p.next.Weight)/float64(v1alpha1.Whole)
+	ok, low := analysis.ShareReaches(s.Candidate, s.Total, weight)
+	now, _ := analysis.ShareReaches(p.latest.Candidate, p.latest.Total, weight) // as above
+	switch {
+	case ok || now:
+		p.next.VerifiedSince = p.stamp()
+		return false
+	case s.Total == 0 || s.Candidate == 0:
+		return p.waitForOne()
+	}
+	p.say(v1alpha1.ReasonVerifyingRoute, "%s got %d of %d %s at %s; %.1f%% of them or more proves the route",
+		p.next.Candidate, s.Candidate, s.Total, p.counted(), p.place(), 100*low)
 	return true
 }
 
@@ -337,7 +358,7 @@ func (p *pass) climb(next rung) {
 	}
 	p.forgetAnswers()
 	if next.exposure == "" {
-		p.raise(next.weight)
+		p.raise(next)
 		return
 	}
 	p.next.Rung, p.next.Exposure, p.next.Shown = int32(p.ladder.next(p.next))+1, next.exposure, next.digest()
@@ -347,10 +368,10 @@ func (p *pass) climb(next rung) {
 	p.say(v1alpha1.ReasonRaising, "showing %s at %s", p.next.Candidate, p.place())
 }
 
-// raise sets the next weight. The evidence of a weight does not count for another.
-func (p *pass) raise(w v1alpha1.Permille) {
-	from := p.next.Weight
-	p.next.Exposure = ""
+// raise sets the next weight, and the group beside it. The evidence of a weight does not count for another.
+func (p *pass) raise(next rung) {
+	from, w := p.next.Weight, next.weight
+	p.next.Exposure, p.next.Group = "", next.group()
 	p.next.Weight, p.next.Peak = w, max(p.next.Peak, w)
 	p.next.Rung = int32(p.ladder.at(p.next)) + 1
 	stage := v1alpha1.StageStepping
@@ -361,7 +382,7 @@ func (p *pass) raise(w v1alpha1.Permille) {
 	p.enter(v1alpha1.PhaseProgressing, stage)
 	p.forgetRoute()
 	p.next.RaisedFrom = new(from)
-	p.say(v1alpha1.ReasonRaising, "raising %s to %s", p.next.Candidate, w)
+	p.say(v1alpha1.ReasonRaising, "raising %s to %s", p.next.Candidate, p.place())
 }
 
 // promote makes the candidate the stable version. Nothing moves in the mesh: it has all the traffic already, and the pods that

@@ -77,7 +77,7 @@ func (p *pass) start() {
 	name := p.nameTemplate()
 	p.endKeeping()
 	p.next.Candidate, p.next.Rejected, p.next.RejectedGeneration, p.next.Failure = name, "", 0, nil
-	p.next.Weight, p.next.Peak, p.next.Rung, p.next.Exposure, p.next.Contested = 0, 0, 0, "", 0
+	p.next.Weight, p.next.Peak, p.next.Rung, p.next.Exposure, p.next.Group, p.next.Contested = 0, 0, 0, "", "", 0
 	p.next.StartedAt = p.stamp()
 	p.keepStrength() // what is asked for now counts, whatever is asked for by the next pass
 	p.next.Pods = v1alpha1.PodsState{}

@@ -21,10 +21,10 @@ func (p *pass) rollBack() {
 	stable := p.obs.version(p.next.Stable)
 	_, high, _, _ := p.obs.weights(c)
 	least := min(p.next.Weight, high, p.leastWeight(stable)) // never more than it has: a raise that was not written yet is off
+	p.conceal(stable)
 	if least < p.next.Weight {
 		p.next.Weight, p.next.RoutedSince = least, nil
 	}
-	p.conceal(stable)
 	switch {
 	case p.shown() && stable.Ready == 0:
 		p.say(v1alpha1.ReasonStableUnavailable, "%s; %s cannot take the traffic back: it has no ready pod%s", f.Message, stable.Name, because(stable))
@@ -35,13 +35,17 @@ func (p *pass) rollBack() {
 	}
 }
 
-// conceal takes away what shows the candidate without a weight, at once. Only a group of users waits until the stable version has a pod
-// that could answer it, while the candidate has one.
+// conceal takes away what shows the candidate without a weight, or beside it, at once. Only a group of users waits until the stable version
+// has a pod that could answer it, while the candidate has one.
 func (p *pass) conceal(stable Version) {
 	nobodyElse := p.strength() > 0 && stable.Ready == 0 && p.obs.version(p.next.Candidate).Ready > 0
-	if p.matched() == "" || !p.obs.reaches(p.next.Candidate) || !nobodyElse {
-		p.next.Exposure = ""
+	if p.matched() != "" && p.obs.reaches(p.next.Candidate) && nobodyElse {
+		return
 	}
+	if p.next.Group != "" {
+		p.next.Group, p.next.RoutedSince = "", nil
+	}
+	p.next.Exposure = ""
 }
 
 const (
@@ -62,8 +66,10 @@ func (p *pass) leastWeight(stable Version) v1alpha1.Permille {
 		return 0
 	case stable.Ready == 0:
 		return v1alpha1.Whole
-	case p.obs.version(p.next.Candidate).Ready == 0 || !p.subsetted(p.next.Candidate) || p.next.Weight <= slight:
-		return 0 // its share fails as it is, or is slight
+	case p.obs.version(p.next.Candidate).Ready == 0 || !p.subsetted(p.next.Candidate):
+		return 0 // its share fails as it is
+	case p.next.Weight <= slight && p.next.Group == "" && !p.obs.reaches(p.next.Candidate):
+		return 0 // beside a group, whose size nobody knows, stable need not carry the rest: that comes back first
 	}
 	return max(0, v1alpha1.Whole-v1alpha1.Permille(headroom*int64(stable.Ready)/want))
 }
@@ -108,7 +114,7 @@ func (p *pass) end(reason, message string) {
 func (p *pass) clearCandidate() {
 	p.next.Candidate, p.next.Weight, p.next.Peak = "", 0, 0
 	p.next.StartedAt, p.next.WeightedAt, p.next.SubsetSince = nil, nil, nil
-	p.next.Rung, p.next.Exposure, p.next.Shown, p.next.Sessions.Given = 0, "", "", nil
+	p.next.Rung, p.next.Exposure, p.next.Shown, p.next.Group, p.next.Sessions.Given = 0, "", "", "", nil
 	p.next.Checks, p.next.Approved, p.next.Awaiting, p.next.AwaitingSince, p.memory = nil, nil, nil, nil, analysis.Memory{}
 	p.next.Order = nil
 	p.next.Pods = v1alpha1.PodsState{}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -38,12 +39,12 @@ type world struct {
 	versions    map[string]*deployment
 	tables      map[string][]shift.Route
 	bare        map[string]bool
-	attached    bool                   // the tables are VirtualServices of the user's: nobody but he makes them
-	taken       map[string]bool        // those of them that he has deleted
-	refused     map[string]bool        // those that cannot be written
-	matched     map[string]string      // by table
-	mirrored    map[string]shift.Route // by table
-	sessions    *shift.Sessions        // as written last
+	attached    bool                    // the tables are VirtualServices of the user's: nobody but he makes them
+	taken       map[string]bool         // those of them that he has deleted
+	refused     map[string]bool         // those that cannot be written
+	matched     map[string]string       // by table
+	mirrored    map[string]shift.Copies // by table
+	sessions    *shift.Sessions         // as written last
 	subsets     []string
 	rule        bool
 	addressed   map[string]time.Time // since when a version has had a Service of its own, which goes with its subset
@@ -129,7 +130,7 @@ func newWorld(t failer) *world {
 		t: t, now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), template: 1, generation: 1,
 		templateRun: deployment{replicas: 3, ready: 3, template: 1}, uid: "first",
 		records: map[string]int{}, proven: map[string]bool{}, verdicts: map[string]string{}, restarts: map[string]string{}, versions: map[string]*deployment{}, addressed: map[string]time.Time{}, hosts: map[string]bool{}, unhosted: map[string]time.Time{},
-		tables: map[string][]shift.Route{}, bare: map[string]bool{}, taken: map[string]bool{}, refused: map[string]bool{}, matched: map[string]string{}, mirrored: map[string]shift.Route{}, group: 200,
+		tables: map[string][]shift.Route{}, bare: map[string]bool{}, taken: map[string]bool{}, refused: map[string]bool{}, matched: map[string]string{}, mirrored: map[string]shift.Copies{}, group: 200,
 		evidence: true, errorRate: map[int]float64{}, rps: 100, broken: map[int]bool{}, historyLimit: 10,
 		noHost:   func(v1alpha1.Permille) float64 { return 0 },
 		measured: func(share v1alpha1.Permille) v1alpha1.Permille { return share },
@@ -244,7 +245,7 @@ func (w *world) sample() shift.Evidence {
 		}
 	}
 	if w.matched["mesh"] == w.state.Candidate && w.state.Candidate != "" {
-		share = max(share, w.group)
+		share += (v1alpha1.Whole - share) * w.group / v1alpha1.Whole
 	}
 	if w.bypass {
 		share = max(share, 100)
@@ -258,6 +259,9 @@ func (w *world) sample() shift.Evidence {
 	copies := int64(0) // their answers are dropped: stable answers all the same
 	if m := w.mirrored["mesh"]; m.Version == w.state.Candidate {
 		copies = total * int64(m.Weight) / int64(v1alpha1.Whole)
+		if m.Matching {
+			copies = copies * int64(w.group) / int64(v1alpha1.Whole)
+		}
 	}
 	if w.state.Exposure == v1alpha1.ExposurePreview {
 		copies = seconds * w.tests
@@ -306,7 +310,7 @@ func (w *world) pass(crash int) {
 }
 
 func (w *world) persist(d shift.Decision) {
-	if d.Next.Weight > w.state.Weight || d.Next.Exposure != w.state.Exposure || d.Next.Rung != w.state.Rung {
+	if d.Next.Weight > w.state.Weight || d.Next.Exposure != w.state.Exposure || d.Next.Rung != w.state.Rung || d.Next.Group != w.state.Group {
 		w.raisedAt = w.now
 	}
 	w.state = d.Next
@@ -335,9 +339,10 @@ func (w *world) writes(d shift.Desired) []func() {
 			add(func() { w.unroute(name); w.bare[name] = true })
 		case len(d.Routes) > 0:
 			add(func() {
-				if w.weights(name) != weightsOf(d.Routes) {
+				if w.weights(name) != weightsOf(d.Routes) || (w.matched[name] != "") != (d.Match != nil) {
 					w.weighted = w.now
 				}
+				w.checkGroup(name, d)
 				w.route(name, d)
 			})
 		}
@@ -427,7 +432,7 @@ func (w *world) route(table string, d shift.Desired) {
 		w.matched[table] = d.Match.Version
 	}
 	if d.Mirror != nil {
-		w.mirrored[table] = *d.Mirror
+		w.mirrored[table] = shift.Copies{Route: d.Mirror.Route, Matching: len(d.Mirror.Rules) > 0}
 	}
 }
 
@@ -587,6 +592,33 @@ func (w *world) checkShown(table string) {
 	}
 }
 
+// checkGroup holds a group on its way back: it goes with the first write, before or with any weight, while stable can answer it, and none is
+// left beside 100.
+func (w *world) checkGroup(table string, d shift.Desired) {
+	w.t.Helper()
+	if d.Match == nil {
+		return
+	}
+	stable := w.versions[w.state.Stable]
+	if w.state.Phase == v1alpha1.PhaseRollingBack && (stable == nil || stable.ready > 0) {
+		w.t.Fatalf("on the way back table %s still sends a group to %s\n%s", table, d.Match.Version, w.transcript.String())
+	}
+	if slices.ContainsFunc(d.Routes, func(r shift.Route) bool { return r.Version == d.Match.Version && r.Weight == v1alpha1.Whole }) {
+		w.t.Fatalf("table %s has a match beside all of the traffic\n%s", table, w.transcript.String())
+	}
+	if asked := w.asksFor(d.Match.Rules); !asked && w.state.Phase == v1alpha1.PhaseProgressing {
+		w.t.Fatalf("table %s has a match that no step asks for\n%s", table, w.transcript.String())
+	}
+}
+
+// asksFor reports whether a test or any step has rules.
+func (w *world) asksFor(rules []apiextensionsv1.JSON) bool {
+	if t := w.spec.ABTest; t != nil && reflect.DeepEqual(t.Match, rules) {
+		return true
+	}
+	return slices.ContainsFunc(w.spec.Steps, func(s v1alpha1.Step) bool { return s.Mirror == "" && reflect.DeepEqual(s.Match, rules) })
+}
+
 // exposure orders decisions by how far they show the version of a template.
 func (w *world) exposure(d shift.Decision, template int) int {
 	switch {
@@ -595,7 +627,11 @@ func (w *world) exposure(d shift.Decision, template int) int {
 	case d.Next.Phase != v1alpha1.PhaseProgressing:
 		return int(d.Next.Weight) << 8
 	}
-	return int(d.Next.Weight)<<8 + int(d.Next.Rung)
+	grouped := 0
+	if d.Next.Group != "" {
+		grouped = 1
+	}
+	return int(d.Next.Weight)<<8 + int(d.Next.Rung)<<1 + grouped
 }
 
 // checkStill holds what scales the Deployment by itself to being kept from it for as long as the Deployment is held, or the traffic may be on
@@ -617,7 +653,8 @@ func (w *world) checkStill(d shift.Decision, obs shift.Observation) {
 // checkEarned refuses a raise without pods, hold or evidence behind it.
 func (w *world) checkEarned(d shift.Decision) {
 	w.t.Helper()
-	climbed := d.Next.Weight > w.state.Weight || d.Next.Exposure != "" && d.Next.Rung > w.state.Rung
+	grouped := d.Next.Group != "" && d.Next.Group != w.state.Group
+	climbed := d.Next.Weight > w.state.Weight || d.Next.Exposure != "" && d.Next.Rung > w.state.Rung || grouped
 	if !climbed || d.Next.Phase != v1alpha1.PhaseProgressing {
 		return
 	}
@@ -629,7 +666,11 @@ func (w *world) checkEarned(d shift.Decision) {
 	if !slices.Contains(w.subsets, d.Next.Candidate) {
 		w.t.Fatalf("R1: %s without a subset\n%s", to, w.transcript.String())
 	}
-	if need := w.needs(d.Next.Weight); c.ready < w.suffices(need) || c.replicas < need {
+	need := w.needs(d.Next.Weight)
+	if grouped {
+		need = w.needsGroup(d.Next.Weight)
+	}
+	if c.ready < w.suffices(need) || c.replicas < need {
 		w.t.Fatalf("%s with %d of %d pods ready, of which %s are enough\n%s", to, c.ready, need, w.spec.ReadyThreshold, w.transcript.String())
 	}
 	if w.state.Order != nil || slices.ContainsFunc(d.Actions, func(a v1alpha1.ActionRecord) bool {

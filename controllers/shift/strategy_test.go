@@ -27,6 +27,27 @@ func mirror(share v1alpha1.Percent) v1alpha1.Step { return v1alpha1.Step{Mirror:
 
 func match() v1alpha1.Step { return v1alpha1.Step{Match: testers} }
 
+// beside is a weight with a match beside it, matching a mirror of the requests that match.
+func beside(percent int) v1alpha1.Step {
+	return v1alpha1.Step{Weight: new(intstr.FromInt(percent)), Match: testers}
+}
+
+func matching(share v1alpha1.Percent) v1alpha1.Step {
+	return v1alpha1.Step{Mirror: share, Match: testers}
+}
+
+// others are testers told by another header.
+func others(s v1alpha1.Step) v1alpha1.Step {
+	s.Match = []apiextensionsv1.JSON{{Raw: []byte(`{"headers":{"x-other":{"exact":"yes"}}}`)}}
+	return s
+}
+
+// few says how many pods a step takes.
+func few(s v1alpha1.Step) v1alpha1.Step {
+	s.Replicas = new(int32(1))
+	return s
+}
+
 // strategy changes a world to one.
 type strategy func(w *world)
 
@@ -69,6 +90,10 @@ var strategies = map[string]strategy{
 	"all of it":            canary(match(), mirror("20"), match(), weight(1), weight(60), weight(100)),
 	"blue-green":           blueGreen(),
 	"mirrored blue-green":  blueGreen(mirror("50%")),
+	"grouped canary":       canary(beside(5), beside(50), weight(100)),
+	"grouped for a while":  canary(weight(5), few(beside(20)), others(beside(50)), weight(70), beside(90), weight(100)),
+	"sticky and grouped":   both(sticky, canary(matching("50%"), match(), beside(5), beside(50), weight(100))),
+	"matching blue-green":  blueGreen(matching("50%")),
 	"ab-test":              abTest(v1alpha1.ConcludePromote),
 	"skipping":             skipping,
 	"skipping blue-green":  both(blueGreen(), skipping),
@@ -87,6 +112,9 @@ func (w *world) stations(limit int, done func() bool) []string {
 		}
 		if m := w.mirrored["hosts"]; m.Version != "" {
 			s += ", mirrored " + m.Weight.String()
+			if m.Matching {
+				s += " of what matches"
+			}
 		}
 		if w.state.Candidate != "" && (len(seen) == 0 || seen[len(seen)-1] != s) {
 			seen = append(seen, s)
@@ -110,6 +138,12 @@ func TestTheWholeLifeOfEachStrategy(t *testing.T) {
 			"0/4 at 0%", "1/4 match at 0%, matched", "2/4 mirror at 0%, mirrored 5%", "3/4 match at 0%, matched", "4/4 at 100%",
 		}},
 		"Skipping": {skipping, []string{"0/1 at 0%", "1/1 at 100%"}},
+		"MatchBesideWeights": {canary(match(), beside(5), weight(20), others(beside(50)), weight(100)), []string{
+			"0/5 at 0%", "1/5 match at 0%, matched", "2/5 match at 5%, matched", "3/5 at 20%", "4/5 match at 50%, matched", "5/5 at 100%",
+		}},
+		"MatchingMirror": {canary(matching("20%"), mirror("20%"), weight(100)), []string{
+			"0/3 at 0%", "1/3 mirror at 0%, mirrored 20% of what matches", "2/3 mirror at 0%, mirrored 20%", "3/3 at 100%",
+		}},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -143,6 +177,8 @@ var stations = []station{
 	{"match", abTest(v1alpha1.ConcludePromote), func(w *world) bool { return w.matched["hosts"] == "v2" }},
 	{"decide", abTest(v1alpha1.ConcludeDecide), func(w *world) bool { return len(w.state.Awaiting) > 0 }},
 	{"weight after match", canary(match(), weight(50), weight(100)), func(w *world) bool { return w.state.Weight == 500 }},
+	{"match beside a weight", canary(beside(50), weight(100)), func(w *world) bool { return w.state.Weight == 500 && w.matched["hosts"] == "v2" }},
+	{"matching mirror", canary(matching("50%"), weight(100)), func(w *world) bool { return w.mirrored["hosts"].Matching }},
 	{"bake", blueGreen(), func(w *world) bool { return w.state.Stage == v1alpha1.StageBaking && w.weight("v2") == v1alpha1.Whole }},
 }
 
@@ -593,7 +629,7 @@ func TestAMatchOutlivesALostStatusOnlyUntilItIsSeen(t *testing.T) {
 func TestAVersionIsNotOutWhileAnyTableShowsIt(t *testing.T) {
 	for name, show := range map[string]func(w *world){
 		"match":  func(w *world) { w.matched["hosts"] = "v2" },
-		"mirror": func(w *world) { w.mirrored["hosts"] = shift.Route{Version: "v2", Weight: 100} },
+		"mirror": func(w *world) { w.mirrored["hosts"] = shift.Copies{Route: shift.Route{Version: "v2", Weight: 100}} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := adopted(t)

@@ -22,7 +22,7 @@ func (p *pass) suspend() Decision {
 	p.answer()
 	what := "nothing is started"
 	if c := p.next.Candidate; c != "" {
-		what = fmt.Sprintf("%s stays at %s and is not taken back either, whatever it does and whoever aborts it", c, p.next.Weight)
+		what = fmt.Sprintf("%s stays at %s and is not taken back either, whatever it does and whoever aborts it", c, Share(p.next))
 	}
 	return Decision{
 		Next: p.next, Current: current(p.next, p.obs.Template), Reason: v1alpha1.ReasonSuspended, Actions: p.actions,

@@ -57,6 +57,6 @@ func (p *pass) frozen() bool {
 	if !wait.Until.IsZero() {
 		p.wakeAt(wait.Until)
 	}
-	p.say(wait.Reason, "%s is held at %s: %s", p.next.Candidate, p.next.Weight, wait.Message)
+	p.say(wait.Reason, "%s is held at %s: %s", p.next.Candidate, Share(p.next), wait.Message)
 	return true
 }

@@ -325,7 +325,7 @@ func (c *cluster) weights(name string) map[string]int32 {
 	if len(vs.Spec.GetHttp()) == 0 {
 		return weights
 	}
-	for _, d := range vs.Spec.GetHttp()[0].GetRoute() {
+	for _, d := range weightedIn(vs)[0].GetRoute() {
 		weights[d.GetDestination().GetSubset()] = d.GetWeight()
 	}
 	return weights

@@ -75,7 +75,7 @@ func notesOf(before, after *v1alpha1.TrafficShift, d shift.Decision) []note {
 			add(corev1.EventTypeWarning, v1alpha1.ReasonAnalysisSkipped, "Raise", fmt.Sprintf("no gate was asked before %s was raised: spec.skipAnalysis is set", was.Candidate))
 		}
 	}
-	if is.Phase == v1alpha1.PhaseProgressing && is.Weight < was.Weight && is.Candidate == was.Candidate {
+	if is.Phase == v1alpha1.PhaseProgressing && is.Candidate == was.Candidate && (is.Weight < was.Weight || groupRetreated(was, is)) {
 		add(corev1.EventTypeWarning, d.Reason, "Lower", d.Message)
 	}
 	if is.Failure != nil && (was.Failure == nil || was.Candidate != "" && was.Phase == v1alpha1.PhaseProgressing) && *is.Failure != value(was.Failure) {
@@ -95,6 +95,12 @@ func notesOf(before, after *v1alpha1.TrafficShift, d shift.Decision) []note {
 		add(corev1.EventTypeNormal, v1alpha1.ReasonDetached, "Detach", d.Message)
 	}
 	return slices.Concat(actionNotes(d.Actions), notes, conditionNotes(before, after))
+}
+
+// groupRetreated reports whether what was seen of a candidate has taken its group away, and left its weight.
+func groupRetreated(was, is v1alpha1.State) bool {
+	retreated := is.Gate.Retreats > was.Gate.Retreats || is.Gate.Retreated && !was.Gate.Retreated
+	return was.Group != "" && is.Group == "" && is.Weight == was.Weight && retreated
 }
 
 // adviceNotes tell, at the start of a version, what its owner had better know.

@@ -116,24 +116,35 @@ func ruleBefore(vs *networkingv1.VirtualService, other *istio.HTTPRoute, name st
 	return nil
 }
 
-// mirroredIn is the version that gets copies, and of what share, where every port makes the same of them.
-func mirroredIn(vs *networkingv1.VirtualService) shift.Route {
-	var mirrored shift.Route
+// mirroredIn is the version that gets copies, of what share, and whether of matching requests alone, where every port makes the same of
+// them.
+func mirroredIn(vs *networkingv1.VirtualService) shift.Copies {
+	var mirrored shift.Copies
 	for i, http := range weightedIn(vs) {
-		if len(http.GetMirrors()) != 1 {
-			return shift.Route{}
-		}
-		m := http.GetMirrors()[0]
-		to := shift.Route{Version: m.GetDestination().GetSubset(), Weight: v1alpha1.Whole}
-		if m.GetPercentage() != nil {
-			to.Weight = v1alpha1.Permille(math.Round(10 * m.GetPercentage().GetValue()))
+		to := copiesOf(http)
+		if rule := ruleBefore(vs, http, plan.MirrorName(http.GetName())); rule != nil && to == (shift.Copies{}) {
+			to = copiesOf(rule)
+			to.Matching = to.Version != ""
 		}
 		if i > 0 && to != mirrored {
-			return shift.Route{}
+			return shift.Copies{}
 		}
 		mirrored = to
 	}
 	return mirrored
+}
+
+// copiesOf reads the copies that one route has made.
+func copiesOf(http *istio.HTTPRoute) shift.Copies {
+	if len(http.GetMirrors()) != 1 {
+		return shift.Copies{}
+	}
+	m := http.GetMirrors()[0]
+	to := shift.Route{Version: m.GetDestination().GetSubset(), Weight: v1alpha1.Whole}
+	if m.GetPercentage() != nil {
+		to.Weight = v1alpha1.Permille(math.Round(10 * m.GetPercentage().GetValue()))
+	}
+	return shift.Copies{Route: to}
 }
 
 // destinationsOf reads one route, of requests or of connections.

@@ -7,6 +7,7 @@ import (
 	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 
+	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/controllers/shift"
 )
 
@@ -78,9 +79,18 @@ func TestRulesBesideTheWeightsAreReadBack(t *testing.T) {
 	type read struct {
 		Routes   []shift.Route
 		Matched  string
-		Mirrored shift.Route
+		Mirrored shift.Copies
 	}
 	stable, candidate := []shift.Route{{Version: "v1", Weight: 1000}, {Version: "v2"}}, []shift.Route{{Version: "v2", Weight: 1000}}
+	both := []shift.Route{{Version: "v1", Weight: 800}, {Version: "v2", Weight: 200}}
+	split := func(name string, match ...*istio.HTTPMatchRequest) *istio.HTTPRoute {
+		r := weights(name, 0, match...)
+		r.Route[0].Weight, r.Route[1].Weight = 80, 20
+		return r
+	}
+	copies := func(weight v1alpha1.Permille, matching bool) shift.Copies {
+		return shift.Copies{Route: shift.Route{Version: "v2", Weight: weight}, Matching: matching}
+	}
 	for name, tc := range map[string]struct {
 		http []*istio.HTTPRoute
 		want read
@@ -97,7 +107,15 @@ func TestRulesBesideTheWeightsAreReadBack(t *testing.T) {
 			read{Routes: stable}},
 		"AtBothPorts": {[]*istio.HTTPRoute{rule("http.match", "v2", testers(80)), weights("http", 0, at(80)), rule("grpc.match", "v2", testers(70)), weights("grpc", 0, at(70))},
 			read{Routes: stable, Matched: "v2"}},
-		"Mirrored":                {[]*istio.HTTPRoute{weights("http", 12.5, at(80))}, read{Routes: stable, Mirrored: shift.Route{Version: "v2", Weight: 125}}},
+		"Mirrored":               {[]*istio.HTTPRoute{weights("http", 12.5, at(80))}, read{Routes: stable, Mirrored: copies(125, false)}},
+		"MatchedBesideWeights":   {[]*istio.HTTPRoute{rule("http.match", "v2", testers(80)), split("http", at(80))}, read{Routes: both, Matched: "v2"}},
+		"MirroredWhereItMatches": {[]*istio.HTTPRoute{weights("http.mirror", 10, testers(80)), weights("http", 0, at(80))}, read{Routes: stable, Mirrored: copies(100, true)}},
+		"ItsMirrorIsGone":        {[]*istio.HTTPRoute{weights("http.mirror", 0, testers(80)), weights("http", 0, at(80))}, read{Routes: stable}},
+		"TheMirrorsMatchIsGone":  {[]*istio.HTTPRoute{weights("http.mirror", 10, at(80)), weights("http", 0, at(80))}, read{Routes: stable, Mirrored: copies(100, false)}},
+		"MirroredTwice":          {[]*istio.HTTPRoute{weights("http.mirror", 10, testers(80)), weights("http", 20, at(80))}, read{Routes: stable, Mirrored: copies(200, false)}},
+		"MirrorBehindTheWeights": {[]*istio.HTTPRoute{weights("http", 0, at(80)), weights("http.mirror", 10, testers(80))}, read{Routes: stable}},
+		"MatchMirrorAtOnePort": {[]*istio.HTTPRoute{weights("http.mirror", 10, testers(80)), weights("http", 0, at(80)), weights("grpc", 10, at(70))},
+			read{Routes: stable}},
 		"MirroredAtOnePortOnly":   {[]*istio.HTTPRoute{weights("http", 10, at(80)), weights("grpc", 0, at(70))}, read{Routes: stable}},
 		"MirroredUnevenly":        {[]*istio.HTTPRoute{weights("http", 10, at(80)), weights("grpc", 20, at(70))}, read{Routes: stable}},
 		"WeightsThatNobodyAnswer": {[]*istio.HTTPRoute{rule("all", "v2"), weights("http", 10, at(80))}, read{Routes: candidate}},

@@ -142,10 +142,12 @@ func setRouteVerified(status *v1alpha1.TrafficShiftStatus, generation int64, w *
 		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionTrue, v1alpha1.ReasonVerified, w.counted()+" reach the candidate")
 	case d.Next.Weight == 0:
 		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionFalse, v1alpha1.ReasonVerifyingRoute, "no request was seen to reach the candidate yet")
+	case d.Next.VerifiedSince != nil && d.Next.Group != "":
+		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionTrue, v1alpha1.ReasonVerified, fmt.Sprintf("the measured share is no less than %s explains", d.Next.Weight))
 	case d.Next.VerifiedSince != nil:
 		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionTrue, v1alpha1.ReasonVerified, fmt.Sprintf("the measured share matches %s", d.Next.Weight))
 	default:
-		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionFalse, v1alpha1.ReasonVerifyingRoute, fmt.Sprintf("the measured share does not prove %s yet", d.Next.Weight))
+		set(status, generation, v1alpha1.ConditionRouteVerified, metav1.ConditionFalse, v1alpha1.ReasonVerifyingRoute, fmt.Sprintf("the measured share does not prove %s yet", shift.Share(d.Next)))
 	}
 }
 
@@ -206,7 +208,7 @@ func lasting(d shift.Decision) string {
 	case d.Next.Weight == 0:
 		return fmt.Sprintf("%s is shown without a weight (%s); status.message says what is waited for", d.Next.Candidate, d.Next.Exposure)
 	}
-	return fmt.Sprintf("%s has a weight of %s; status.message says what is waited for", d.Next.Candidate, d.Next.Weight)
+	return fmt.Sprintf("%s has a weight of %s; status.message says what is waited for", d.Next.Candidate, shift.Share(d.Next))
 }
 
 func setContested(status *v1alpha1.TrafficShiftStatus, generation int64, w *world, d shift.Decision) {

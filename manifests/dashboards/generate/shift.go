@@ -69,7 +69,7 @@ func now() []panel {
 
 func traffic() []panel {
 	p := timeseries(24, "Traffic by version", "The share of the traffic that each version is meant to get (filled, in steps) and the share that Prometheus saw it get (dashed). "+
-		"The two must meet before a step's clock starts.", "percentunit",
+		"The two must meet before a step's clock starts; beside a match the candidate is seen to get more than its weight.", "percentunit",
 		query{of(`max by (version) (sluice_shift_weight_ratio{OURS})`), "{{version}} weight"},
 		query{of(`max by (version) (sluice_shift_observed_share_ratio{OURS})`), "{{version}} observed"})
 	one := 1.0
