@@ -6,19 +6,23 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Step is one rung of the ladder: a weight, a match or a mirror, and how long and on what terms the candidate stays on it.
+// Step is one rung of the ladder: a weight, a match or a mirror, and how long and on what terms the candidate stays on it. A match may
+// stand beside either of the others.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.weight) ? 1 : 0) + (has(self.match) ? 1 : 0) + (has(self.mirror) ? 1 : 0) == 1",message="a step is exactly one of weight, match and mirror"
+// +kubebuilder:validation:XValidation:rule="has(self.weight) ? !has(self.mirror) : has(self.match) || has(self.mirror)",message="a step is a weight, a match or a mirror: a match may stand beside a weight or a mirror, and a weight and a mirror never beside each other"
+// +kubebuilder:validation:XValidation:rule="!has(self.match) || !has(self.weight) || !(string(self.weight) in ['100', '100%', '100.0', '100.0%'])",message="at 100 everybody is on the candidate, and a match says nothing: leave out match"
 type Step struct {
-	// weight is the share of the traffic that the candidate gets, in percent: 5, "5%" or "0.5".
+	// weight is the share of the traffic that the candidate gets, in percent: 5, "5%" or "0.5". Beside a match it is the share of the
+	// requests that do not match.
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^(100(\.0)?|[0-9]{1,2}(\.[0-9])?)%?$`
 	// +kubebuilder:validation:MaxLength=6
 	// +kubebuilder:validation:XValidation:rule="type(self) == string || (self >= 1 && self <= 100)",message="a weight is a percentage from 0.1 to 100"
 	// +optional
 	Weight *intstr.IntOrString `json:"weight,omitempty"`
-	// match sends the requests that match any of these rules to the candidate, and no others. Each is Istio's own HTTPMatchRequest,
-	// without port, gateways, name and statPrefix.
+	// match sends the requests that match any of these rules to the candidate: alone, and no others; beside a weight below 100, and of the
+	// others the share that the weight says, until a step without it. Beside a mirror, requests that match are copied, and no others. Each
+	// is Istio's own HTTPMatchRequest, without port, gateways, name and statPrefix.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:Type=object

@@ -208,8 +208,12 @@ func (s Step) validate(gates []Gate, path *field.Path) field.ErrorList {
 			errs = append(errs, field.Invalid(path.Child("mirror"), s.Mirror, "must be a percentage above 0 with at most one decimal, such as 10%"))
 		}
 	}
-	if len(kinds) != 1 {
-		errs = append(errs, field.Invalid(path, cmp.Or(strings.Join(kinds, ", "), "none"), "a step is exactly one of weight, match and mirror"))
+	if len(kinds) == 0 || s.Weight != nil && s.Mirror != "" {
+		errs = append(errs, field.Invalid(path, cmp.Or(strings.Join(kinds, ", "), "none"),
+			"a step is a weight, a match or a mirror: a match may stand beside a weight or a mirror, and a weight and a mirror never beside each other"))
+	}
+	if w, err := s.Permille(); s.Weight != nil && s.Match != nil && err == nil && w == Whole {
+		errs = append(errs, field.Forbidden(path.Child("match"), "at 100 everybody is on the candidate, and a match says nothing: leave it out"))
 	}
 	for i, name := range s.Gates {
 		if slices.ContainsFunc(gates, func(g Gate) bool { return g.Name == name && g.At == GateAtStart }) {

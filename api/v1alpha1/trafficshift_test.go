@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +72,20 @@ func ladder(weights ...string) []Step {
 	return steps
 }
 
+var testers = []apiextensionsv1.JSON{{Raw: []byte(`{"headers":{"x-tester":{"exact":"yes"}}}`)}}
+
+// beside is a ladder with a match beside each weight that is given, and 100 at its end.
+func beside(weights ...string) []Step {
+	steps := ladder(weights...)
+	for i := range steps {
+		steps[i].Match = testers
+	}
+	if weights[len(weights)-1] != "100" {
+		steps = append(steps, ladder("100")...)
+	}
+	return steps
+}
+
 func TestValidateNamesTheField(t *testing.T) {
 	negative := &metav1.Duration{Duration: -time.Second}
 	tests := map[string]struct {
@@ -113,8 +128,15 @@ func TestValidateNamesTheField(t *testing.T) {
 		"PreviewOfACanary":      {func(s *TrafficShiftSpec) { s.Preview = &Preview{Replicas: new(int32(1))} }, []string{"spec.preview.replicas"}},
 		"NoMinReplicas":         {func(s *TrafficShiftSpec) { s.MinReplicas = new(int32(0)) }, []string{"spec.minReplicas"}},
 		"OtherAutoscaler":       {func(s *TrafficShiftSpec) { s.Autoscaler = "keda" }, []string{"spec.autoscaler"}},
-		"NegativeDrain":         {func(s *TrafficShiftSpec) { s.Drain = &metav1.Duration{Duration: -1} }, []string{"spec.drain"}},
-		"NoDeadline":            {func(s *TrafficShiftSpec) { s.Deadline = &metav1.Duration{} }, []string{"spec.deadline"}},
+		"MatchBesideWeight":     {func(s *TrafficShiftSpec) { s.Steps = beside("20") }, nil},
+		"MatchBeside100":        {func(s *TrafficShiftSpec) { s.Steps = beside("20", "100") }, []string{"spec.steps[1].match"}},
+		"MatchBesideMirror":     {func(s *TrafficShiftSpec) { s.Steps = append([]Step{{Mirror: "10%", Match: testers}}, ladder("100")...) }, nil},
+		"MirrorBesideWeight":    {func(s *TrafficShiftSpec) { s.Steps = ladder("20", "100"); s.Steps[0].Mirror = "10%" }, []string{"spec.steps[0]"}},
+		"MatchMirrorAfterWeight": {func(s *TrafficShiftSpec) {
+			s.Steps = slices.Concat(ladder("20"), []Step{{Mirror: "10%", Match: testers}}, ladder("100"))
+		}, []string{"spec.steps[1]"}},
+		"NegativeDrain": {func(s *TrafficShiftSpec) { s.Drain = &metav1.Duration{Duration: -1} }, []string{"spec.drain"}},
+		"NoDeadline":    {func(s *TrafficShiftSpec) { s.Deadline = &metav1.Duration{} }, []string{"spec.deadline"}},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package trafficshift
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -360,5 +362,52 @@ func TestAMatchThatIstioWouldNotReadIsRefused(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string]int32{"v1": 100}, c.weights("micro-api")); diff != "" {
 		t.Errorf("the mirror's weights (-want +got):\n%s", diff)
+	}
+}
+
+// A match beside a weight is a rule of its own before the weights, is read back with them, and goes with the step that has none.
+func TestAMatchBesideAWeightIsARuleBeforeIt(t *testing.T) {
+	c := newCluster(t)
+	c.adopt()
+	c.edit(`{"spec": {"steps": [{"mirror": "50%", "match": [{"headers": {"x-tester": {"exact": "yes"}}}]},
+		{"weight": 20, "match": [{"headers": {"x-tester": {"exact": "yes"}}}]}, {"weight": 50}, {"weight": 100}]}}`)
+	c.setImage("micro-api:1.2")
+	rules := func() (names []string) {
+		vs := &networkingv1.VirtualService{}
+		c.get("micro-api", vs)
+		for _, route := range vs.Spec.GetHttp() {
+			names = append(names, fmt.Sprintf("%s %d %d", route.GetName(), len(route.GetRoute()), len(route.GetMirrors())))
+		}
+		return names
+	}
+	c.run("the mirror", 60, func(s *v1alpha1.TrafficShift) bool {
+		return s.Status.State.Exposure == v1alpha1.ExposureMirror && s.Status.State.RoutedSince != nil
+	})
+	if diff := cmp.Diff([]string{"http.mirror 1 1", "http 1 0"}, rules()); diff != "" {
+		t.Errorf("rules at the mirror, with their destinations and copies (-want +got):\n%s", diff)
+	}
+	c.counts.shown = "micro-api-v2"
+	c.run("20%", 90, func(s *v1alpha1.TrafficShift) bool {
+		return s.Status.State.Weight == 200 && s.Status.State.RoutedSince != nil
+	})
+	if diff := cmp.Diff([]string{"http.match 1 0", "http 2 0"}, rules()); diff != "" {
+		t.Errorf("rules at 20%% (-want +got):\n%s", diff)
+	}
+	if got := c.shift().Status.Message; !strings.Contains(got, "20% and its match") {
+		t.Errorf("message %q; want it to say where v2 is", got)
+	}
+	c.run("its proof", 60, func(s *v1alpha1.TrafficShift) bool { return s.Status.State.VerifiedSince != nil })
+	s := c.shift()
+	if s.Status.Step != "2/4 match" || s.Status.Weight != "20%" {
+		t.Errorf("step %q, weight %q", s.Status.Step, s.Status.Weight)
+	}
+	if got := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionRouteVerified).Message; got != "the measured share is no less than 20% explains" {
+		t.Errorf("RouteVerified says %q", got)
+	}
+	c.run("50%", 90, func(s *v1alpha1.TrafficShift) bool {
+		return s.Status.State.Weight == 500 && s.Status.State.RoutedSince != nil
+	})
+	if diff := cmp.Diff([]string{"http 2 0"}, rules()); diff != "" {
+		t.Errorf("rules at 50%% (-want +got):\n%s", diff)
 	}
 }
