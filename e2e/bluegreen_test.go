@@ -8,6 +8,8 @@ import (
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/e2e/lab/load"
@@ -21,7 +23,7 @@ func TestBlueGreenSwitchesOnce(t *testing.T) {
 	s := stage(t)
 	const name = "green"
 	checked := watchOver(t, s, name)
-	service(t, s, name, "strategy=blue-green", "steps=", "preview=green-preview.example.com", "hold=4s", "bake=30s")
+	service(t, s, name, "strategy=blue-green", "steps=", "preview=green-preview.example.com", "hold=4s", "bake=30s", "keep-rejected=10m")
 	users, visitors := through(t, s, name+".example.com", 60), through(t, s, "green-preview.example.com", 5)
 	eventually(t, "the preview to show v1", last(visitors, "v1"))
 	visitors.Mark("shown")
@@ -66,20 +68,57 @@ func TestBlueGreenSwitchesOnce(t *testing.T) {
 	await(t, s, name, "to have refused v2", scene.Rejected("v2"))
 	eventually(t, "users to be on v1 again", last(users, "v1"))
 	eventually(t, "the preview to show v1 again", last(visitors, "v1"))
+	lookAtRefused(t, s, name, users, inside)
+	checked.await(t, "Failed")
 	lossless(t, users, visitors)
-	checked.end(t, []string{"Stable", "Progressing Stepping", "Progressing Baking 100%"})
+	checked.end(t, []string{"Stable", "Progressing Stepping", "Progressing Baking 100%", "Failed"})
+}
+
+// lookAtRefused looks at v2 after it was refused. README: "How long the pods of a refused candidate stay to be looked at, without traffic: until
+// then, the next candidate, a retry, or `kubectl scale --replicas=0` of its Deployment."
+func lookAtRefused(t *testing.T, s *scene.Scene, name string, users, inside *load.Source) {
+	t.Helper()
+	ts := await(t, s, name, "to have v2 out of its routes", func(ts *v1alpha1.TrafficShift) bool {
+		r := ts.Status.State.Retiring
+		return len(r) == 1 && r[0].KeptSince != nil && r[0].UnroutedSince != nil
+	})
+	if ts.Status.Phase != v1alpha1.PhaseFailed || ts.Status.Replicas != 2 {
+		t.Errorf("while v2 is kept the phase is %s with %d replicas; want Failed with 2", ts.Status.Phase, ts.Status.Replicas)
+	}
+	before := count(users.Report(), "v2")
+	eventually(t, "v2's own Service to answer after the drain", last(inside, "v2"))
+	if got := pods(t, s, name+"-v2"); got != 2 {
+		t.Errorf("v2 has %d ready pods to be looked at; want 2", got)
+	}
+	if got := count(users.Report(), "v2"); got != before {
+		t.Errorf("users met v2 %d times while it is kept", got-before)
+	}
+	d := &appsv1.Deployment{}
+	d.Namespace, d.Name = inShop(name+"-v2").Namespace, name+"-v2"
+	if err := s.Client.Patch(t.Context(), d, client.RawPatch(types.MergePatchType, []byte(`{"spec": {"replicas": 0}}`))); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s, name, "to have let v2 go", func(ts *v1alpha1.TrafficShift) bool { return len(ts.Status.State.Retiring) == 0 })
 }
 
 // README: "The old version stays at full strength for `bake`, and going back is one write", "and a bad version goes back to 0 within seconds". Nobody
-// looks at the preview, so that what is wrong with green shows after the switch.
+// looks at the preview, so that what is wrong with green shows after the switch. Its preview has one pod: "or so many pods as `preview.replicas` says,
+// and the others when the gates have passed, before the switch".
 func TestABadGreenIsConvictedAfterTheSwitch(t *testing.T) {
 	t.Parallel()
 	s := stage(t)
 	const name, rate = "bad-green", 60
-	service(t, s, name, "strategy=blue-green", "steps=", "hold=2s", "bake=1m")
+	service(t, s, name, "strategy=blue-green", "steps=", "hold=4s", "bake=1m", "spec=preview: {replicas: 1}")
 	users := through(t, s, name+".example.com", rate)
 	release(t, s, name, "v2", "ERROR_RATE=0.5")
+	await(t, s, name, "to be shown in its preview", shownBy(v1alpha1.ExposurePreview))
+	if got := pods(t, s, name+"-v2"); got != 1 {
+		t.Errorf("v2 has %d ready pods in its preview; want 1", got)
+	}
 	await(t, s, name, "to have switched", func(ts *v1alpha1.TrafficShift) bool { return ts.Status.State.Weight == v1alpha1.Whole })
+	if got := pods(t, s, name+"-v2"); got != 2 {
+		t.Errorf("v2 has %d ready pods at the switch; want all 2", got)
+	}
 	before := routesOf(t, s, name)
 	ts := await(t, s, name, "to refuse v2", scene.Rejected("v2"))
 	if got := ts.Status.History[0]; got.Weight != "100%" || !slices.Contains([]string{v1alpha1.ReasonErrorRate, v1alpha1.ReasonErrorRateVsStable}, got.Reason) {
