@@ -420,6 +420,14 @@ type TrafficShiftStatus struct {
 	// message says in one sentence why the shift is where it is.
 	// +optional
 	Message string `json:"message,omitempty"`
+	// until is when what message waits for is over by itself: a hold, a bake, a freeze, the pause of a step. Of a candidate that waits for
+	// its pods it is when it is given up.
+	// +optional
+	Until *metav1.Time `json:"until,omitempty"`
+	// gates are what was asked about the candidate at the last look, each with its answer.
+	// +listType=atomic
+	// +optional
+	Gates []GateStatus `json:"gates,omitempty"`
 	// refusedWrite is what the API server has not taken of what was decided; it goes away when the write works.
 	// +optional
 	RefusedWrite *RefusedWrite `json:"refusedWrite,omitempty"`
@@ -474,6 +482,41 @@ type PreviewAddress struct {
 	// +optional
 	Host string `json:"host,omitempty"`
 }
+
+// GateStatus is what one gate said when it was asked last.
+type GateStatus struct {
+	// name is requests, error-rate, error-rate-vs-stable, latency, latency-vs-stable, or that of one of spec.gates.
+	Name string `json:"name"`
+	// verdict is Pass, Fail or Inconclusive.
+	Verdict Verdict `json:"verdict"`
+	// reason is why, in a word.
+	// +optional
+	Reason string `json:"reason,omitempty"`
+	// value is what was read, such as "0.2%"; empty where there is no number.
+	// +optional
+	Value string `json:"value,omitempty"`
+	// limit is what it is held against, such as "1.0%".
+	// +optional
+	Limit string `json:"limit,omitempty"`
+	// message is why, in a sentence with the numbers.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// dryRun is set where the verdict decides nothing.
+	// +optional
+	DryRun bool `json:"dryRun,omitempty"`
+}
+
+// Verdict is what a gate says. No data is Inconclusive: it holds, and takes nothing back.
+//
+// +kubebuilder:validation:Enum=Pass;Fail;Inconclusive
+type Verdict string
+
+// The verdicts.
+const (
+	VerdictPass         Verdict = "Pass"
+	VerdictFail         Verdict = "Fail"
+	VerdictInconclusive Verdict = "Inconclusive"
+)
 
 // RefusedWrite is a write that the API server, or what it asks, did not take. It is tried again.
 type RefusedWrite struct {

@@ -2,6 +2,7 @@ package shift
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -141,7 +142,9 @@ func (p *pass) checked() []analysis.Verdict {
 func (p *pass) verdictOf(g v1alpha1.Gate) analysis.Verdict {
 	i := slices.IndexFunc(p.obs.Checks, func(c Check) bool { return c.Gate == g.Name })
 	if i < 0 || !p.sinceWeight(p.obs.Checks[i]) {
-		return analysis.Verdict{Outcome: analysis.Inconclusive, Reason: v1alpha1.ReasonGateNotAsked, Message: fmt.Sprintf("gate %s was not asked yet", g.Name)}
+		return analysis.Verdict{
+			Outcome: analysis.Inconclusive, Reason: v1alpha1.ReasonGateNotAsked, Value: math.NaN(), Limit: math.NaN(), Message: fmt.Sprintf("gate %s was not asked yet", g.Name),
+		}
 	}
 	c, limit := p.obs.Checks[i], failureLimit(g)
 	v := analysis.Verdict{

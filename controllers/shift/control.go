@@ -321,6 +321,9 @@ func (p *pass) endBake(o *v1alpha1.Order) {
 	}
 	bake := p.spec.Bake.Duration
 	if o.To == v1alpha1.ExtentSkipGates && !p.passed(p.next.RoutedSince, bake) {
+		if since := p.next.RoutedSince; since != nil {
+			p.until = since.Add(bake)
+		}
 		p.say(v1alpha1.ReasonBaking, "%s holds 100%% for %s, with its gates skipped by %s; %s", p.next.Candidate, bake, o.By, p.evidenceSoFar())
 		return
 	}

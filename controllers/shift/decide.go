@@ -35,7 +35,7 @@ func Decide(spec v1alpha1.TrafficShiftSpec, state v1alpha1.State, obs Observatio
 	}
 	p.noteSessions()
 	d := Decision{
-		Next: p.next, Desired: p.desired(), Current: current(p.next, obs.Template), Reason: p.reason, Message: p.message,
+		Next: p.next, Desired: p.desired(), Current: current(p.next, obs.Template), Reason: p.reason, Message: p.message, Until: p.until,
 		Verdicts: p.verdicts, Ended: p.ended, Arrived: p.arrived, Actions: p.actions, RequeueAfter: p.requeueAfter(),
 	}
 	if err := checkState(d.Next); err != nil {
@@ -57,6 +57,7 @@ type pass struct {
 
 	next            v1alpha1.State
 	reason, message string
+	until           time.Time           // when what the message waits for is over
 	memory          analysis.Memory     // what next.gate.memory says
 	latest          v1alpha1.ShareState // the share that the latest sample shows
 	verdicts        []analysis.Verdict

@@ -21,6 +21,8 @@ type Decision struct {
 	Current bool
 	// Reason and Message say why the shift is where it is; the message carries the numbers.
 	Reason, Message string
+	// Until is when what Message waits for is over by itself, or the candidate is given up; zero where no clock says so.
+	Until time.Time
 	// Verdicts are what the gates say of the evidence so far.
 	Verdicts []analysis.Verdict
 	// Ended is set when a release has just come to its end.

@@ -339,6 +339,35 @@ func TestDeadlineStopsWhilePaused(t *testing.T) {
 	w.run(40, w.at(v1alpha1.PhaseFailed))
 }
 
+// What is waited for is over when the decision has said: a hold, a bake, and, to the second, the time for pods.
+func TestUntilIsWhenTheWaitEnds(t *testing.T) {
+	w := adopted(t)
+	w.spec.Deadline.Duration = time.Minute
+	w.release(2)
+	for _, reason := range []string{v1alpha1.ReasonHolding, v1alpha1.ReasonBaking} {
+		w.run(300, func() bool { return w.last.Reason == reason })
+		until := w.last.Until
+		if until.IsZero() {
+			t.Fatalf("%s: no clock says until when", w.last)
+		}
+		w.run(300, func() bool { return w.last.Reason != reason })
+		if over := w.now.Sub(until); over < 0 || over > 2*time.Second {
+			t.Errorf("%s was to be over at %s, and was at %s", reason, until.Format(time.TimeOnly), w.now.Format(time.TimeOnly))
+		}
+	}
+	w.broken[3] = true
+	w.release(3)
+	w.run(60, func() bool { return w.last.Reason == v1alpha1.ReasonWaitingForPods && !w.last.Until.IsZero() })
+	until := w.last.Until
+	w.run(120, w.at(v1alpha1.PhaseFailed))
+	if over := w.ended[len(w.ended)-1].EndedAt.Sub(until); over < -time.Second || over > 5*time.Second {
+		t.Errorf("given up at %s; it was said to be at %s", w.ended[len(w.ended)-1].EndedAt.Format(time.TimeOnly), until.Format(time.TimeOnly))
+	}
+	if !w.last.Until.IsZero() {
+		t.Errorf("%s: at rest it waits until %s", w.last, w.last.Until)
+	}
+}
+
 func TestHandingBackBringsTheTemplateUpFirst(t *testing.T) {
 	w := adopted(t)
 	w.intents.Detach = true

@@ -29,6 +29,9 @@ func (p *pass) unapproved(next rung) bool {
 	what := "gate " + waiting[0]
 	if waiting[0] == name {
 		what = fmt.Sprintf("the pause of step %d%s", p.ladder.at(p.next)+1, until(pause))
+		if pause.Timeout != nil && p.next.AwaitingSince != nil {
+			p.until = p.next.AwaitingSince.Add(pause.Timeout.Duration)
+		}
 	}
 	p.say(v1alpha1.ReasonWaitingForApproval, "%s: %s waits at %s for a person; approve it with the annotation %s=%s on its TrafficShift, or end it with %s=%s",
 		what, p.next.Candidate, p.place(), v1alpha1.AnnotationApprove, p.next.Candidate, v1alpha1.AnnotationAbort, p.next.Candidate)

@@ -100,7 +100,8 @@ func (p *pass) waitForPods(want int32) bool {
 	if p.next.Pods.WaitingSince == nil {
 		p.next.Pods.WaitingSince = p.stamp()
 	}
-	p.wakeAt(p.deadline())
+	p.until = p.deadline()
+	p.wakeAt(p.until)
 	reason := v1alpha1.ReasonWaitingForPods
 	if p.shown() {
 		reason = v1alpha1.ReasonCandidateCapacity
@@ -241,6 +242,9 @@ func (p *pass) waitForHold() bool {
 	}
 	if p.passed(since, hold) {
 		return false
+	}
+	if since != nil {
+		p.until = since.Add(hold)
 	}
 	p.say(verb, "%s holds %s for %s; %s", p.next.Candidate, p.place(), hold, p.outlook())
 	return true

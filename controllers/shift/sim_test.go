@@ -287,6 +287,9 @@ func (w *world) pass(crash int) {
 	}
 	w.checkEarned(d)
 	w.checkStill(d, obs)
+	if !d.Until.IsZero() && !d.Until.After(w.now) {
+		w.t.Fatalf("at %s: %s waits until %s, which is over\n%s", w.now.Format(time.TimeOnly), d, d.Until.Format(time.TimeOnly), w.transcript.String())
+	}
 	w.note(d)
 	turn := !reflect.DeepEqual(d.Desired, w.wish) || d.Next.Stage != w.state.Stage || d.Next.Rung != w.state.Rung
 	w.wish = d.Desired

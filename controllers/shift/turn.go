@@ -42,6 +42,7 @@ func (p *pass) queued(since *metav1.MicroTime, target string) bool {
 	if wait.Until.IsZero() {
 		p.wakeAt(p.obs.Now.Add(turnCheck))
 	} else {
+		p.until = wait.Until
 		p.wakeAt(wait.Until)
 	}
 	p.say(wait.Reason, "the template has changed, and %s waits to start: %s", target, wait.Message)
@@ -55,6 +56,7 @@ func (p *pass) frozen() bool {
 		return false
 	}
 	if !wait.Until.IsZero() {
+		p.until = wait.Until
 		p.wakeAt(wait.Until)
 	}
 	p.say(wait.Reason, "%s is held at %s: %s", p.next.Candidate, Share(p.next), wait.Message)

@@ -31,8 +31,8 @@ func TestACandidateWaitsForItsTurn(t *testing.T) {
 	w.tick()
 	obs = w.observe()
 	obs.Turn.Start = waitFor(v1alpha1.ReasonFrozen, w.now.Add(time.Hour))
-	if d = w.decide(obs); !d.Next.WaitingSince.Equal(since) || d.RequeueAfter != time.Hour {
-		t.Errorf("waiting since %s, again in %s; want the place in the queue to be kept, and the end of the freeze to wake it", d.Next.WaitingSince, d.RequeueAfter)
+	if d = w.decide(obs); !d.Next.WaitingSince.Equal(since) || d.RequeueAfter != time.Hour || !d.Until.Equal(w.now.Add(time.Hour)) {
+		t.Errorf("waiting since %s until %s, again in %s; want the place in the queue to be kept, and the end of the freeze to wake it", d.Next.WaitingSince, d.Until, d.RequeueAfter)
 	}
 	w.state = d.Next
 	if d = w.decide(w.observe()); d.Next.Phase != v1alpha1.PhaseProgressing || d.Next.WaitingSince != nil {

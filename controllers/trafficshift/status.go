@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-dev/sluice/controllers/apply"
 	"github.com/sluice-dev/sluice/controllers/plan"
 	"github.com/sluice-dev/sluice/controllers/shift"
+	"github.com/sluice-dev/sluice/metrics/analysis"
 )
 
 // historyLimit is how many outcomes a status keeps.
@@ -53,6 +54,7 @@ func statusOf(ts *v1alpha1.TrafficShift, w *world, d shift.Decision) v1alpha1.Tr
 		status.Step, status.Weight = shift.StepText(w.spec, next), next.Weight.String()
 		status.ObservedWeight = observedWeight(next)
 	}
+	status.Until, status.Gates = untilOf(d), gatesOf(d.Verdicts)
 	if d.Ended != nil {
 		status.History = append([]v1alpha1.Outcome{*d.Ended}, status.History...)
 		status.History = status.History[:min(len(status.History), historyLimit)]
@@ -73,6 +75,31 @@ func observedWeight(s v1alpha1.State) string {
 		return ""
 	}
 	return fmt.Sprintf("%.1f%%", 100*float64(s.Share.Candidate)/float64(s.Share.Total))
+}
+
+// untilOf is in whole seconds, as the API server keeps it: what it would round is no news.
+func untilOf(d shift.Decision) *metav1.Time {
+	if d.Until.IsZero() {
+		return nil
+	}
+	t := metav1.NewTime(d.Until.Truncate(time.Second))
+	return &t
+}
+
+// gatesOf are the verdicts as people read them.
+func gatesOf(verdicts []analysis.Verdict) []v1alpha1.GateStatus {
+	var gates []v1alpha1.GateStatus
+	for _, v := range verdicts {
+		verdict := v1alpha1.Verdict(v.Outcome)
+		if verdict != v1alpha1.VerdictPass && verdict != v1alpha1.VerdictFail {
+			verdict = v1alpha1.VerdictInconclusive
+		}
+		gates = append(gates, v1alpha1.GateStatus{
+			Name: v.Gate, Verdict: verdict, Reason: v.Reason, Value: v.Number(v.Value), Limit: v.Number(v.Limit),
+			Message: clipTo(v.Message, longestVerdict), DryRun: v.DryRun,
+		})
+	}
+	return gates
 }
 
 // scaleOf answers the scale subresource: the pods of the versions that carry weight.
@@ -99,6 +126,9 @@ func scaleOf(name string, w *world, s v1alpha1.State) (replicas int32, selector 
 
 // longestMessage keeps a condition well within what the API server takes of one: a status that it refuses would stop the shift.
 const longestMessage = 4096
+
+// longestVerdict is the same for each of many gates.
+const longestVerdict = 1024
 
 func set(status *v1alpha1.TrafficShiftStatus, generation int64, kind string, value metav1.ConditionStatus, reason, message string) {
 	meta.SetStatusCondition(&status.Conditions, metav1.Condition{

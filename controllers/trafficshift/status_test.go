@@ -2,6 +2,7 @@ package trafficshift
 
 import (
 	"flag"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -29,6 +30,12 @@ func TestStatusGolden(t *testing.T) {
 	versions := []shift.Version{{Name: "v1", Exists: true, Replicas: 3}, {Name: "v2", Exists: true, Replicas: 2}}
 	counting := shift.Evidence{Available: true, Sample: analysis.Sample{Reporter: analysis.Source}}
 	ended := metav1.NewTime(at(50).Time)
+	verdicts := []analysis.Verdict{
+		{Gate: analysis.GateRequests, Outcome: analysis.Pass, Reason: analysis.ReasonEnoughRequests, Value: 200, Limit: 50, Message: "200 of 50 requests"},
+		{Gate: analysis.GateErrorRate, Outcome: analysis.Pass, Reason: analysis.ReasonWithinLimit, Value: .005, Limit: .01, Message: "candidate failed 1 of 200 requests (0.5%), limit 1.0%"},
+		{Gate: "checkout", Outcome: analysis.Pass, Reason: v1alpha1.ReasonGatePassed, Value: .9871, Limit: .95, Message: "gate checkout: 0.9871", DryRun: true},
+		{Gate: "tests", Outcome: analysis.Inconclusive, Reason: v1alpha1.ReasonGateNotAsked, Value: math.NaN(), Limit: math.NaN(), Message: "gate tests was not asked yet"},
+	}
 	tests := map[string]struct {
 		obs shift.Observation
 		d   shift.Decision
@@ -43,7 +50,7 @@ func TestStatusGolden(t *testing.T) {
 		},
 		"stepping": {
 			shift.Observation{Versions: versions, Evidence: counting},
-			shift.Decision{Reason: v1alpha1.ReasonHolding, Message: "v2 holds 20% for 1m0s; 1 of 200 requests failed", Next: v1alpha1.State{
+			shift.Decision{Reason: v1alpha1.ReasonHolding, Message: "v2 holds 20% for 1m0s; 1 of 200 requests failed", Until: at(100).Time, Verdicts: verdicts, Next: v1alpha1.State{
 				Phase: v1alpha1.PhaseProgressing, Stage: v1alpha1.StageStepping, Stable: "v1", Candidate: "v2", LastVersion: 2, Weight: 200, Peak: 200,
 				StartedAt: at(0), VerifiedSince: at(40),
 				Share: v1alpha1.ShareState{Candidate: 101, Total: 500, Samples: 3},

@@ -159,7 +159,7 @@ type Verdict struct {
 	Outcome Outcome
 	// Reason is CamelCase and stable; Message is one sentence with the numbers.
 	Reason, Message string
-	// Value and Limit are the two numbers compared.
+	// Value and Limit are the two numbers compared; of a gate of the owner's, NaN where there is none.
 	Value, Limit float64
 	// Unproven is set on an Inconclusive verdict against which nothing speaks: proof is lacking. It stands in the way of 100 alone.
 	Unproven bool

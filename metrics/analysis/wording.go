@@ -79,6 +79,21 @@ func (c comparison) verdict(p part, o Outcome, reason, format string, args ...an
 	return Verdict{Outcome: o, Reason: reason, Message: fmt.Sprintf(format, args...), Value: c.candidate.rate(), Limit: limit}
 }
 
+// Number writes the value or the limit of a verdict for people: rates in percent, and nothing where there is no number.
+func (v Verdict) Number(n float64) string {
+	compared := v.Reason != ReasonInvalidEvidence && v.Reason != ReasonInvalidLimits
+	if !compared || math.IsNaN(n) || math.IsInf(n, 0) {
+		return ""
+	}
+	switch v.Gate {
+	case GateErrorRate, GateErrorRateVsStable, GateLatency, GateLatencyVsStable:
+		return percent(n)
+	case GateRequests:
+		return strconv.FormatFloat(n, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(n, 'g', 6, 64)
+}
+
 // percent writes a rate for people: one decimal, and two significant digits where that would round to nothing.
 func percent(rate float64) string { return points(rate) + "%" }
 

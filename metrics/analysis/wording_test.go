@@ -187,3 +187,23 @@ func TestOddsAreNeverMoreThanTheEvidence(t *testing.T) {
 		}
 	}
 }
+
+func TestNumbersOfVerdicts(t *testing.T) {
+	for name, tc := range map[string]struct {
+		v    Verdict
+		n    float64
+		want string
+	}{
+		"a rate":              {Verdict{Gate: GateErrorRate}, .005, "0.5%"},
+		"a slight rate":       {Verdict{Gate: GateLatencyVsStable}, .00012, "0.012%"},
+		"requests":            {Verdict{Gate: GateRequests}, 1234567, "1234567"},
+		"a query's":           {Verdict{Gate: "checkout"}, .9871, "0.9871"},
+		"none":                {Verdict{Gate: "checkout"}, math.NaN(), ""},
+		"no bound":            {Verdict{Gate: "checkout"}, math.Inf(1), ""},
+		"nothing was counted": {Verdict{Gate: GateErrorRate, Reason: ReasonInvalidEvidence}, 0, ""},
+	} {
+		if got := tc.v.Number(tc.n); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}
