@@ -17,8 +17,12 @@ help: ## Show this text
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z0-9_-]*:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: require-go ## Build the controller into bin/sluice
+build: plugin ## Build the controller into bin/sluice, and the plugin
 	$(GO_BUILD) -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/sluice ./cmd/sluice
+
+.PHONY: plugin
+plugin: require-go ## Build the plugin of kubectl into bin/kubectl-sluice
+	$(GO_BUILD) -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/kubectl-sluice ./cmd/kubectl-sluice
 
 .PHONY: demo
 demo: build lab-binaries ## Show the main job on the lab: micro-api promoted, kubia refused, rolled back, promoted (DEMO_FLAGS=--keep)
@@ -61,7 +65,7 @@ bench-gates: require-go ## Release good and bad versions under Sluice, Flagger a
 
 .PHONY: golden
 golden: ## Rewrite golden files; commit only what you can explain
-	go test ./controllers/shim ./controllers/plan ./controllers/trafficshift -update
+	go test ./controllers/shim ./controllers/plan ./controllers/trafficshift ./cmd/internal/view -update
 	cd e2e && go test ./chart -update
 
 .PHONY: generate
