@@ -8,24 +8,35 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/e2e/lab/load"
 	"github.com/sluice-dev/sluice/e2e/scene"
 )
 
-// parcels is what a team has that keeps the gateway's routes and the mesh's apart: two VirtualServices, each with what is its own.
+// parcels is what a team has whose gateway's routes are kept by others, in a namespace of theirs, and the mesh's by itself: two VirtualServices,
+// each with what is its own.
 const parcels = `
+apiVersion: v1
+kind: Namespace
+metadata: {name: edge}
+---
 apiVersion: networking.istio.io/v1
 kind: Gateway
-metadata: {name: parcels, namespace: shop}
+metadata: {name: parcels, namespace: edge}
 spec:
   selector: {istio: ingressgateway}
   servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [parcels.example.com]}]
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
-metadata: {name: parcels, namespace: shop}
+metadata:
+  name: parcels
+  namespace: edge
+  annotations: {sluice.dev/allowed-namespaces: shop}
 spec:
   hosts: [parcels.example.com]
   gateways: [parcels]
@@ -55,7 +66,7 @@ metadata:
   namespace: shop
   annotations:
     sluice.dev/strategy: canary
-    sluice.dev/virtual-service: parcels/public; parcels-internal
+    sluice.dev/virtual-service: parcels@edge/public; parcels-internal
     sluice.dev/steps: "10,50,100"
     sluice.dev/hold: 5s
     sluice.dev/min-requests: "20"
@@ -73,7 +84,7 @@ spec:
         readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
 `
 
-// Two VirtualServices of the user's, the gateway's and the mesh's, carry the same weights under load on both; a bad release goes back on
+// Two VirtualServices of the user's, the gateway's in another namespace and the mesh's, carry the same weights under load on both; a bad release goes back on
 // both; and both are in the end what their owner wrote.
 func TestAttachSeveral(t *testing.T) {
 	s := stage(t)
@@ -83,9 +94,15 @@ func TestAttachSeveral(t *testing.T) {
 	if err := s.ApplyYAML(t.Context(), []byte(parcels)); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { remove(t, s, name, name+"-internal") })
+	t.Cleanup(func() {
+		remove(t, s, name+"-internal")
+		if err := s.Client.Delete(context.Background(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "edge"}}); err != nil && s.Err() == nil {
+			t.Errorf("removing Namespace edge: %v", err)
+		}
+	})
 	t.Cleanup(func() { leave(t, s, name) })
-	users := func() []any { return []any{routesOfUsers(t, s, name), routesOfUsers(t, s, name+"-internal")} }
+	all := []types.NamespacedName{{Namespace: "edge", Name: name}, inShop(name + "-internal")}
+	users := func() []any { return []any{specOfUsers(t, s, all[0]), specOfUsers(t, s, all[1])} }
 	before := users()
 	inside := within(t, s, name, "http://parcels.shop.svc.cluster.local/", 60)
 	await(t, s, name, "to be adopted", scene.Stable("v1"))
@@ -107,10 +124,10 @@ func TestAttachSeveral(t *testing.T) {
 
 	set("v3-users")
 	await(t, s, name, "to take v3 back", scene.Rejected("v3"))
-	for _, of := range []string{name, name + "-internal"} {
-		eventually(t, "v3 to be out of "+of, func(ctx context.Context) error {
+	for _, of := range all {
+		eventually(t, "v3 to be out of "+of.String(), func(ctx context.Context) error {
 			vs := &networkingv1.VirtualService{}
-			if err := s.Client.Get(ctx, inShop(of), vs); err != nil {
+			if err := s.Client.Get(ctx, of, vs); err != nil {
 				return err
 			}
 			to := vs.Spec.GetHttp()[len(vs.Spec.GetHttp())-1].GetRoute()

@@ -26,6 +26,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -118,9 +119,14 @@ func remove(t *testing.T, s *scene.Scene, names ...string) {
 // routesOfUsers is the spec of a VirtualService, with every field that the API server has.
 func routesOfUsers(t *testing.T, s *scene.Scene, name string) any {
 	t.Helper()
+	return specOfUsers(t, s, inShop(name))
+}
+
+func specOfUsers(t *testing.T, s *scene.Scene, name types.NamespacedName) any {
+	t.Helper()
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1", Kind: "VirtualService"})
-	if err := s.Client.Get(t.Context(), inShop(name), u); err != nil {
+	if err := s.Client.Get(t.Context(), name, u); err != nil {
 		t.Fatal(err)
 	}
 	return u.Object["spec"]

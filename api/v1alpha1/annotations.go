@@ -55,6 +55,10 @@ const (
 	AnnotationAllowedGateways = Prefix + "allowed-gateways"
 )
 
+// AnnotationAllowedNamespaces, on a VirtualService, lists the namespaces (or *) whose shifts may write its weights, beside its own: who may edit a
+// TrafficShift may not thereby edit the routes of others.
+const AnnotationAllowedNamespaces = Prefix + "allowed-namespaces"
+
 // TrackingDisabled is the value of sluice.dev/config-tracking on a ConfigMap or Secret whose changes are no release.
 const TrackingDisabled = "disabled"
 

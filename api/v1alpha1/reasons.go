@@ -115,6 +115,7 @@ const (
 	ReasonServiceSelectsVersion     = "ServiceSelectsVersion"
 	ReasonTemplateSetsVersion       = "TemplateSetsVersion"
 	ReasonVirtualServiceUnfit       = "VirtualServiceUnfit"
+	ReasonVirtualServiceNotAllowed  = "VirtualServiceNotAllowed"
 	ReasonHostClaimed               = "HostClaimed"
 	ReasonDuplicateTLSHost          = "DuplicateTLSHost"
 	ReasonHostNotAllowed            = "HostNotAllowed"

@@ -22,6 +22,7 @@ type Routing struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
 	// +listType=map
+	// +listMapKey=namespace
 	// +listMapKey=name
 	// +optional
 	VirtualServices []AttachedVirtualService `json:"virtualServices,omitempty"`
@@ -36,13 +37,20 @@ type Routing struct {
 	HTTP *apiextensionsv1.JSON `json:"http,omitempty"`
 }
 
-// AttachedVirtualService names a VirtualService of the user's, in the shift's own namespace.
+// AttachedVirtualService names a VirtualService of the user's.
 type AttachedVirtualService struct {
 	// name is its name.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	Name string `json:"name"`
+	// namespace is where it is; the shift's own where none is given. One of another namespace must let the shift's write its weights, by its
+	// annotation sluice.dev/allowed-namespaces.
+	// +kubebuilder:default=""
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$`
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
 	// routes are the names of the HTTP routes whose weights are written. Where neither routes, nor tcp, nor tls is given, every route of the
 	// service is written, whatever it is for.
 	// +kubebuilder:validation:MaxItems=32

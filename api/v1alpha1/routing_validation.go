@@ -61,7 +61,9 @@ func (r *Routing) validateSeveral(path *field.Path) field.ErrorList {
 	for i := range r.VirtualServices {
 		vs, at := &r.VirtualServices[i], path.Index(i)
 		errs = append(errs, vs.validate(at)...)
-		if slices.ContainsFunc(r.VirtualServices[:i], func(other AttachedVirtualService) bool { return other.Name == vs.Name }) {
+		if slices.ContainsFunc(r.VirtualServices[:i], func(other AttachedVirtualService) bool {
+			return other.Name == vs.Name && other.Namespace == vs.Namespace
+		}) {
 			errs = append(errs, field.Duplicate(at, vs.Name))
 		}
 	}
@@ -79,7 +81,10 @@ func (r *Routing) attachedAt(path *field.Path) *field.Path {
 func (v *AttachedVirtualService) validate(path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if bad := validation.IsDNS1123Subdomain(v.Name); bad != nil {
-		errs = append(errs, field.Invalid(path.Child("name"), v.Name, "must be the name of a VirtualService in the same namespace"))
+		errs = append(errs, field.Invalid(path.Child("name"), v.Name, "must be the name of a VirtualService"))
+	}
+	if v.Namespace != "" && validation.IsDNS1123Label(v.Namespace) != nil {
+		errs = append(errs, field.Invalid(path.Child("namespace"), v.Namespace, "must be the name of a namespace, or nothing for the shift's own"))
 	}
 	for i, name := range v.Routes {
 		if name == "" || slices.Contains(v.Routes[:i], name) {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -23,6 +24,9 @@ type Attached struct {
 	Routes []string                    `json:"routes,omitempty"`
 	TCP    []v1alpha1.AttachedTCPRoute `json:"tcp,omitempty"`
 	TLS    []v1alpha1.AttachedTLSRoute `json:"tls,omitempty"`
+	// Namespace is where it is, where that is not the shift's own. Withheld says that it does not let the shift's write its weights.
+	Namespace string `json:"namespace,omitempty"`
+	Withheld  bool   `json:"-"`
 	// Was is what each route said before it was written, by the route's key, where that was anything.
 	Was map[string]Origin `json:"was,omitempty"`
 	// Untouched is whether Sluice has never written it: subsets that are named as versions are somebody else's then.
@@ -42,7 +46,15 @@ type Origin struct {
 }
 
 // Same reports whether two name the same VirtualService.
-func (a Attached) Same(b *Attached) bool { return a.Name == b.Name }
+func (a Attached) Same(b *Attached) bool { return a.Name == b.Name && a.Namespace == b.Namespace }
+
+// FullName is its name, with its namespace where that is not the shift's own.
+func (a Attached) FullName() string {
+	if a.Namespace == "" {
+		return a.Name
+	}
+	return a.Namespace + "/" + a.Name
+}
 
 // Equal reports whether they name the same routes of it too.
 func (a Attached) Equal(b *Attached) bool {
@@ -69,9 +81,9 @@ func (a Attached) asked() []string {
 // String is for people.
 func (a Attached) String() string {
 	if asked := a.asked(); len(asked) > 0 {
-		return fmt.Sprintf("%s of VirtualService %s", strings.Join(asked, ", "), a.Name)
+		return fmt.Sprintf("%s of VirtualService %s", strings.Join(asked, ", "), a.FullName())
 	}
-	return "VirtualService " + a.Name
+	return "VirtualService " + a.FullName()
 }
 
 // ReadAttached reads what our DestinationRule says of the VirtualServices that the service was attached to when it was taken over; none
@@ -136,13 +148,16 @@ func (s Scope) attach(d shift.Desired) []Step {
 	return steps
 }
 
-// attachTo leaves one that is gone alone, and asks for one that could not be read: that step fails, and with it whatever would take a
+// attachTo leaves one that is gone alone, and so one whose owner does not let us write it and that says nothing of ours; what stands there of
+// ours follows the way back, or would lead to nothing in the end. It asks for one that could not be read: that step fails, and with it whatever would take a
 // subset or a pod from under routes that nobody knows.
 func (s Scope) attachTo(a *Attached, d shift.Desired) []Step {
 	switch {
 	case a.Unread != nil && (d.Unroute || d.Bare || len(d.Routes) > 0):
 		return []Step{{Adjust, a.unknown(s.Template.Namespace)}}
 	case a.Object == nil:
+		return nil
+	case a.Withheld && !a.OursIn(s.Host) && !d.Unroute:
 		return nil
 	case d.Unroute:
 		return []Step{{Adjust, a.with(s.Host, nil)}, {Forget, a.Object.DeepCopy()}}
@@ -158,10 +173,13 @@ func (s Scope) attachTo(a *Attached, d shift.Desired) []Step {
 func (a Attached) unknown(namespace string) *unstructured.Unstructured {
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(virtualServiceType.GroupVersionKind())
-	u.SetNamespace(namespace)
+	u.SetNamespace(cmp.Or(a.Namespace, namespace))
 	u.SetName(a.Name)
 	return u
 }
+
+// OursIn reports whether any route of it names a version of ours.
+func (a Attached) OursIn(host string) bool { return len(a.Table(host, nil).Routes) > 0 }
 
 // Bare is the VirtualService as it was before Sluice wrote it.
 func (a Attached) Bare(host string) *unstructured.Unstructured { return a.with(host, nil) }
@@ -258,12 +276,19 @@ func (a Attached) Unfit(host, service string) string {
 	return a.unfitRest(at, host, service)
 }
 
+// NotAllowed says what to do about one that does not let the shift's namespace write its weights. One that is not there is told in the same words:
+// who may not write to a namespace is not told what is in it.
+func (a Attached) NotAllowed(namespace string) string {
+	return fmt.Sprintf("%s does not let shifts of namespace %s write its weights, or does not exist; its owner lets them with kubectl -n %s annotate virtualservice %s %s=%s",
+		a.at(), namespace, a.Namespace, a.Name, v1alpha1.AnnotationAllowedNamespaces, namespace)
+}
+
 // at is where the spec names it.
 func (a Attached) at() string {
 	if a.Several {
-		return fmt.Sprintf("routing.virtualServices: %q", a.Name)
+		return fmt.Sprintf("routing.virtualServices: %q", a.FullName())
 	}
-	return fmt.Sprintf("routing.virtualService: %q", a.Name)
+	return fmt.Sprintf("routing.virtualService: %q", a.FullName())
 }
 
 // unfitRoute says why one route cannot carry the weights.
@@ -278,7 +303,7 @@ func (a Attached) unfitRoute(i int, host, service string) string {
 	for j := range a.destinations(i) {
 		d := a.destination(i, j)
 		switch {
-		case !sameHost(hostOf(d), host):
+		case !a.sameHost(hostOf(d), host):
 			return fmt.Sprintf("sends %s to %q as well as, or in place of, %s; give the %s for %s a route of their own", a.carries(i), hostOf(d), service, a.carries(i), service)
 		case shift.Number(subsetOf(d)) > 0 && a.Untouched:
 			return fmt.Sprintf("names subset %q, which is what a version of Sluice's is called; give that subset another name", subsetOf(d))
@@ -299,7 +324,7 @@ func (a Attached) unfitRest(at, host, service string) string {
 	chosen := a.chosen(host)
 	for i := range a.count() {
 		for j := range a.destinations(i) {
-			if sameHost(hostOf(a.destination(i, j)), host) && !slices.Contains(chosen, i) {
+			if a.sameHost(hostOf(a.destination(i, j)), host) && !slices.Contains(chosen, i) {
 				return fmt.Sprintf("%s: route %s sends %s to %s too, past the weights; name it as well, or leave routes, tcp and tls out to write all of them", at, a.key(i), a.carries(i), service)
 			}
 		}
@@ -313,7 +338,7 @@ func (a Attached) unfitRest(at, host, service string) string {
 // One that could not be read may send nearly everything to any version that has a subset: it counts neither as carrying a weight nor as
 // rid of a version.
 func (a Attached) Table(host string, subsets []string) shift.Table {
-	t := shift.Table{Name: a.Name, Bare: a.Unread == nil}
+	t := shift.Table{Name: a.FullName(), Bare: a.Unread == nil}
 	switch {
 	case a.Unread != nil:
 		for _, version := range subsets {
@@ -360,7 +385,7 @@ func (a Attached) eachStray(host string, visit func(destination map[string]any))
 	for i := range a.count() {
 		for j := range a.destinations(i) {
 			d := a.destination(i, j)
-			if to, ok := d["destination"].(map[string]any); ok && !a.Untouched && !slices.Contains(selected, i) && sameHost(hostOf(d), host) && shift.Number(subsetOf(d)) > 0 {
+			if to, ok := d["destination"].(map[string]any); ok && !a.Untouched && !slices.Contains(selected, i) && a.sameHost(hostOf(d), host) && shift.Number(subsetOf(d)) > 0 {
 				visit(to)
 			}
 		}
@@ -390,7 +415,7 @@ func (a Attached) chosen(host string) []int {
 	for i := range a.count() {
 		to := slices.ContainsFunc(a.destinations(i), func(d any) bool {
 			m, _ := d.(map[string]any)
-			return sameHost(hostOf(m), host)
+			return a.sameHost(hostOf(m), host)
 		})
 		if a.named(i) || everything && to {
 			chosen = append(chosen, i)
@@ -454,10 +479,10 @@ func originOf(destination map[string]any) Origin {
 	return o
 }
 
-// sameHost resolves a host as Istio does: a name without dots is of the VirtualService's namespace, which is the Service's (rule V1).
-func sameHost(host, full string) bool {
+// sameHost resolves a host as Istio does: a name without dots is of the VirtualService's own namespace (rule V1).
+func (a Attached) sameHost(host, full string) bool {
 	name, _, _ := strings.Cut(full, ".")
-	return host == full || host == name && name != ""
+	return host == full || host == name && name != "" && a.Namespace == ""
 }
 
 // DelegatesTo reports whether a VirtualService hands a route over to another one.

@@ -156,9 +156,12 @@ func (p *pass) blocked() bool {
 	return true
 }
 
-// unreadable reports whether the spec is not one that can be followed: a weight is not raised on its defaults.
+// unreadable reports whether the spec is not one that can be followed: a weight is not raised on its defaults, nor in routes of others who do
+// not let it be any more.
 func (p *pass) unreadable() bool {
-	return slices.ContainsFunc(p.obs.Problems, func(problem Problem) bool { return problem.Reason == v1alpha1.ReasonInvalidSpec })
+	return slices.ContainsFunc(p.obs.Problems, func(problem Problem) bool {
+		return problem.Reason == v1alpha1.ReasonInvalidSpec || problem.Reason == v1alpha1.ReasonVirtualServiceNotAllowed
+	})
 }
 
 // nameTemplate returns the version that the live template is: the recorded one that it equals, or the next free name.

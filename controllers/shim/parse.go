@@ -66,7 +66,7 @@ func parseTLSSecret(s string) (any, error) {
 	return map[string]any{"mode": "SIMPLE", "credentialName": s}, nil
 }
 
-// parseAttach reads "shop" or "shop/main,api", or several of them: "front/main; internal".
+// parseAttach reads "shop", "shop/main,api" or "shop@infra", or several of them: "front@infra/main; internal".
 func parseAttach(s string) (any, error) {
 	var all []any
 	for item := range strings.SplitSeq(s, ";") {
@@ -74,7 +74,7 @@ func parseAttach(s string) (any, error) {
 		switch {
 		case err != nil:
 			return nil, err
-		case slices.ContainsFunc(all, func(other any) bool { return nameOf(other) == nameOf(one) }):
+		case slices.ContainsFunc(all, func(other any) bool { return sameAttached(other, one) }):
 			return nil, fmt.Errorf("%q is written twice", clip(nameOf(one)))
 		}
 		all = append(all, one)
@@ -86,11 +86,17 @@ func parseAttach(s string) (any, error) {
 }
 
 func parseAttached(s string) (any, error) {
-	name, routes, named := strings.Cut(s, "/")
+	where, routes, named := strings.Cut(s, "/")
+	name, namespace, there := strings.Cut(where, "@")
 	if bad := validation.IsDNS1123Subdomain(name); bad != nil {
 		return nil, fmt.Errorf("%q is not the name of a VirtualService", clip(name))
 	}
 	attached := map[string]any{"name": name}
+	if bad := validation.IsDNS1123Label(namespace); there && bad != nil {
+		return nil, fmt.Errorf("%q is not the name of a namespace", clip(namespace))
+	} else if there {
+		attached["namespace"] = namespace
+	}
 	if named {
 		list, err := parseList(routes, 32, func(route string) bool { return route != "" && len(route) <= 253 })
 		if err != nil {
@@ -99,6 +105,13 @@ func parseAttached(s string) (any, error) {
 		attached["routes"] = list
 	}
 	return attached, nil
+}
+
+// sameAttached reports whether two of them are one VirtualService.
+func sameAttached(a, b any) bool {
+	x, _ := a.(map[string]any)
+	y, _ := b.(map[string]any)
+	return x["name"] == y["name"] && x["namespace"] == y["namespace"]
 }
 
 func parseLatency(s string) (any, error) {

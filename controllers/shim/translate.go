@@ -44,7 +44,7 @@
 //	    sluice.dev/timeout: 5s                           routing: {http: {timeout: 5s}}
 //	    sluice.dev/retries: "3"                          routing: {http: {retries: {attempts: 3}}}
 //	    sluice.dev/virtual-service: shop/main            routing: {virtualService: {name: shop, routes: [main]}}
-//	    sluice.dev/virtual-service: front/main; mesh     routing: {virtualServices: [{name: front, routes: [main]}, {name: mesh}]}
+//	    sluice.dev/virtual-service: front@edge/a; mesh   routing: {virtualServices: [{name: front, namespace: edge, routes: [a]}, {name: mesh}]}
 //	    sluice.dev/duration: 30m                         duration: 30m0s   # and no hold
 //	    sluice.dev/skip-analysis: "true"                 skipAnalysis: true
 //	    sluice.dev/suspend: "true"                       suspend: true
@@ -113,7 +113,7 @@ var table = []entry{
 	{sluice.AnnotationTLSSecret, "gatewayTLS", parseTLSSecret, `the name of a Secret with a certificate, in the namespace of the gateway`},
 	{sluice.AnnotationTimeout, "routing.http.timeout", parseTimeout, `a duration of whole milliseconds, such as "5s"`},
 	{sluice.AnnotationRetries, "routing.http.retries.attempts", parseCount(0, 100), `a whole number from 0 to 100`},
-	{sluice.AnnotationAttach, "routing.virtualService", parseAttach, `a VirtualService of the same namespace, or NAME/ROUTE,ROUTE, or up to 8 of them separated by semicolons`},
+	{sluice.AnnotationAttach, "routing.virtualService", parseAttach, `a VirtualService as NAME, NAME/ROUTE,ROUTE or NAME@NAMESPACE/ROUTE,ROUTE, or up to 8 of them separated by semicolons`},
 	{sluice.AnnotationDuration, "duration", parseDuration, `a duration above 0s, such as "30m", without sluice.dev/hold`},
 	{sluice.AnnotationSkipAnalysis, "skipAnalysis", parseBool, `"true" or "false"`},
 	{sluice.AnnotationSuspend, "suspend", parseBool, `"true" or "false"`},

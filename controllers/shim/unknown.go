@@ -17,17 +17,18 @@ var written = []string{
 
 // elsewhere are keys that mean something, but on another object.
 var elsewhere = map[string]string{
-	sluice.AnnotationAllowedHosts:    "an administrator writes it on the Namespace",
-	sluice.AnnotationAllowedGateways: "an administrator writes it on the Namespace",
-	sluice.AnnotationAbort:           "write it on the TrafficShift",
-	sluice.AnnotationRetry:           "write it on the TrafficShift",
-	sluice.AnnotationApprove:         "write it on the TrafficShift",
-	sluice.AnnotationPromote:         "write it on the TrafficShift",
-	sluice.AnnotationUndo:            "write it on the TrafficShift",
-	sluice.AnnotationRestart:         "write it on the TrafficShift",
-	sluice.AnnotationDetach:          "write it on the TrafficShift",
-	sluice.AnnotationForce:           "write it on the TrafficShift",
-	sluice.AnnotationExtends:         "write it on the TrafficShift",
+	sluice.AnnotationAllowedHosts:      "an administrator writes it on the Namespace",
+	sluice.AnnotationAllowedGateways:   "an administrator writes it on the Namespace",
+	sluice.AnnotationAllowedNamespaces: "its owner writes it on the VirtualService",
+	sluice.AnnotationAbort:             "write it on the TrafficShift",
+	sluice.AnnotationRetry:             "write it on the TrafficShift",
+	sluice.AnnotationApprove:           "write it on the TrafficShift",
+	sluice.AnnotationPromote:           "write it on the TrafficShift",
+	sluice.AnnotationUndo:              "write it on the TrafficShift",
+	sluice.AnnotationRestart:           "write it on the TrafficShift",
+	sluice.AnnotationDetach:            "write it on the TrafficShift",
+	sluice.AnnotationForce:             "write it on the TrafficShift",
+	sluice.AnnotationExtends:           "write it on the TrafficShift",
 }
 
 // later are keys of the design that this release does not have.

@@ -46,12 +46,19 @@ func (r *Reconciler) readRouting(ctx context.Context, w *world) error {
 func (r *Reconciler) readAttached(ctx context.Context, namespace string, a *plan.Attached) {
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(virtualServiceKind)
-	a.Object, a.Unread = nil, nil
-	if err := r.Live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: a.Name}, u); err == nil {
-		a.Object = u
+	a.Object, a.Unread, a.Withheld = nil, nil, a.Namespace != ""
+	if err := r.Live.Get(ctx, client.ObjectKey{Namespace: cmp.Or(a.Namespace, namespace), Name: a.Name}, u); err == nil {
+		a.Object, a.Withheld = u, a.Namespace != "" && !letsWrite(u, namespace)
 	} else if !apierrors.IsNotFound(err) {
-		a.Unread = fmt.Errorf("reading VirtualService %s/%s: %w", namespace, a.Name, err)
+		a.Unread = fmt.Errorf("reading VirtualService %s/%s: %w", cmp.Or(a.Namespace, namespace), a.Name, err)
 	}
+}
+
+// letsWrite reports whether a VirtualService lets shifts of another namespace write its weights: the controller may write everywhere, and who
+// may edit a TrafficShift may not thereby.
+func letsWrite(vs *unstructured.Unstructured, namespace string) bool {
+	allowed := split(vs.GetAnnotations()[v1alpha1.AnnotationAllowedNamespaces])
+	return slices.Contains(allowed, namespace) || slices.Contains(allowed, "*")
 }
 
 // untouched reports whether Sluice has never named a version of a service, and so never written a route of it.
@@ -62,7 +69,10 @@ func wishedAttachments(ts *v1alpha1.TrafficShift, routing *v1alpha1.Routing) []*
 	var wished []*plan.Attached
 	asked := routing.Attached()
 	for _, vs := range asked {
-		wished = append(wished, &plan.Attached{Name: vs.Name, Routes: vs.Routes, TCP: vs.TCP, TLS: vs.TLS, Untouched: untouched(ts), Several: len(asked) > 1})
+		if vs.Namespace == ts.Namespace {
+			vs.Namespace = ""
+		}
+		wished = append(wished, &plan.Attached{Name: vs.Name, Namespace: vs.Namespace, Routes: vs.Routes, TCP: vs.TCP, TLS: vs.TLS, Untouched: untouched(ts), Several: len(asked) > 1})
 	}
 	return wished
 }
@@ -93,10 +103,17 @@ func (r *Reconciler) checkAttached(ctx context.Context, w *world) ([]shift.Probl
 	}
 	slices.SortFunc(rules.Items, named)
 	var problems []shift.Problem
-	for _, a := range w.scope.Attached {
+	for i, a := range w.scope.Attached {
+		if a.Withheld && a.Unread == nil {
+			problems = append(problems, problem(v1alpha1.ReasonVirtualServiceNotAllowed, "%s", a.NotAllowed(w.shift.Namespace)))
+			continue
+		}
 		why := a.Unfit(w.scope.Host, w.scope.Service.Name)
+		if slices.ContainsFunc(w.scope.Attached[:i], a.Same) {
+			why = fmt.Sprintf("routing.virtualServices: %q is there twice, once with the namespace %s; leave one of the two out", a.Name, w.shift.Namespace)
+		}
 		if other := w.alsoAttached(a, rules.Items); why == "" && other != "" {
-			why = fmt.Sprintf("VirtualService %q carries the weights of %s for TrafficShift %s already; hand that one back, or name another VirtualService", a.Name, w.scope.Service.Name, other)
+			why = fmt.Sprintf("VirtualService %q carries the weights of %s for TrafficShift %s already; hand that one back, or name another VirtualService", a.FullName(), w.scope.Service.Name, other)
 		}
 		if why != "" {
 			problems = append(problems, problem(v1alpha1.ReasonVirtualServiceUnfit, "%s", why))
@@ -189,7 +206,7 @@ func (r *Reconciler) checkRoot(ctx context.Context, w *world) ([]shift.Problem, 
 // attached is what was read of the VirtualService that a step is about.
 func (w *world) attached(o client.Object) *plan.Attached {
 	for _, a := range w.scope.Attached {
-		if a.Name == o.GetName() {
+		if a.Name == o.GetName() && cmp.Or(a.Namespace, w.shift.Namespace) == o.GetNamespace() {
 			return a
 		}
 	}
@@ -214,6 +231,9 @@ func (r *Reconciler) giveRoutesBack(ctx context.Context, ts *v1alpha1.TrafficShi
 func (r *Reconciler) giveBack(ctx context.Context, namespace string, a *plan.Attached, host string) error {
 	if r.readAttached(ctx, namespace, a); a.Object == nil {
 		return a.Unread
+	}
+	if a.Withheld && !a.OursIn(host) {
+		return nil
 	}
 	adjust := plan.Step{Verb: plan.Adjust, Object: a.Bare(host)}
 	if _, err := r.writer().Adjust(ctx, a.Bare(host), a.Object); err != nil {
@@ -246,12 +266,15 @@ func (r *Reconciler) abandoned(ctx context.Context, ts *v1alpha1.TrafficShift) (
 func (r *Reconciler) byAttachment(ctx context.Context, o client.Object) []reconcile.Request {
 	requests := byLabel(ctx, o)
 	var list v1alpha1.TrafficShiftList
-	if err := r.Client.List(ctx, &list, client.InNamespace(o.GetNamespace())); err != nil {
+	if err := r.Client.List(ctx, &list); err != nil {
 		return requests
 	}
 	for i := range list.Items {
-		if slices.ContainsFunc(list.Items[i].Spec.Routing.Attached(), func(vs v1alpha1.AttachedVirtualService) bool { return vs.Name == o.GetName() }) {
-			requests = append(requests, request(o.GetNamespace(), list.Items[i].Name)...)
+		ts := &list.Items[i]
+		if slices.ContainsFunc(ts.Spec.Routing.Attached(), func(vs v1alpha1.AttachedVirtualService) bool {
+			return vs.Name == o.GetName() && cmp.Or(vs.Namespace, ts.Namespace) == o.GetNamespace()
+		}) {
+			requests = append(requests, request(ts.Namespace, ts.Name)...)
 		}
 	}
 	return requests

@@ -90,7 +90,7 @@ func (r *Reconciler) claimingVirtualServices(ctx context.Context, w *world) ([]s
 func (w *world) accountedFor(vs *networkingv1.VirtualService) bool {
 	attached, here := len(w.scope.Attached) > 0, vs.Namespace == w.shift.Namespace
 	switch {
-	case w.ours(vs), here && w.attached(vs).Name != "", w.scope.Delegate && plan.DelegatesTo(vs, w.shift.Namespace, w.shift.Name):
+	case w.ours(vs), w.attached(vs).Name != "", w.scope.Delegate && plan.DelegatesTo(vs, w.shift.Namespace, w.shift.Name):
 		return true
 	case attached, w.gatewayAPIRoutes(): // whose objects have other names
 		return false

@@ -285,7 +285,11 @@ func granted(ns *corev1.Namespace, key string, def []string) []string {
 	if !ok {
 		return def
 	}
-	return strings.FieldsFunc(text, func(c rune) bool { return c == ',' || c == ' ' || c == '\n' })
+	return split(text)
+}
+
+func split(grant string) []string {
+	return strings.FieldsFunc(grant, func(c rune) bool { return c == ',' || c == ' ' || c == '\n' })
 }
 
 // grants matches a host against "shop.example.com", "*.example.com" or "*".
