@@ -65,6 +65,8 @@ const (
 	ReasonWaitingForTurn      = "WaitingForTurn"
 	ReasonFrozen              = "Frozen"
 	ReasonWriteRefused        = "WriteRefused"
+	// ReasonWithinRollbackWindow: users were on the version a short while ago, and it goes to 100 without steps.
+	ReasonWithinRollbackWindow = "WithinRollbackWindow"
 )
 
 // Reasons that there is no evidence for, beside NoEvidence and NoTraffic: what condition EvidenceAvailable says.

@@ -167,6 +167,13 @@ type State struct {
 	// previous is the version that users were on before the stable one.
 	// +optional
 	Previous string `json:"previous,omitempty"`
+	// former are the versions that users were on before the stable one, the latest first: as many as a rollback window can have.
+	// +listType=atomic
+	// +optional
+	Former []string `json:"former,omitempty"`
+	// withinRollbackWindow is whether the candidate goes to 100 without steps: it was one of those when it started.
+	// +optional
+	WithinRollbackWindow bool `json:"withinRollbackWindow,omitempty"`
 	// answered are the requests that stand there and were answered already.
 	// +listType=map
 	// +listMapKey=action

@@ -121,6 +121,8 @@ func TestValidateNamesTheField(t *testing.T) {
 		"NoRequests":            {func(s *TrafficShiftSpec) { s.MinRequests = new(int32) }, []string{"spec.minRequests"}},
 		"GatewaysWithoutHosts":  {func(s *TrafficShiftSpec) { s.Gateways = []string{"a/b"} }, []string{"spec.hosts"}},
 		"NegativeHold":          {func(s *TrafficShiftSpec) { s.Hold = negative }, []string{"spec.hold"}},
+		"NoRevisions":           {func(s *TrafficShiftSpec) { s.RollbackWindow = &RollbackWindow{} }, []string{"spec.rollbackWindow.revisions"}},
+		"ManyRevisions":         {func(s *TrafficShiftSpec) { s.RollbackWindow = &RollbackWindow{Revisions: 11} }, []string{"spec.rollbackWindow.revisions"}},
 		"NegativeBake":          {func(s *TrafficShiftSpec) { s.Bake = negative }, []string{"spec.bake"}},
 		"OtherCapacity":         {func(s *TrafficShiftSpec) { s.Capacity = "half" }, []string{"spec.capacity"}},
 		"ReadyThresholdOfNone":  {func(s *TrafficShiftSpec) { s.ReadyThreshold = "0%" }, []string{"spec.readyThreshold"}},

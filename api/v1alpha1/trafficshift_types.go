@@ -130,6 +130,10 @@ type TrafficShiftSpec struct {
 	// +optional
 	SkipAnalysis bool `json:"skipAnalysis,omitempty"`
 
+	// rollbackWindow lets a version that users were on a short while ago go to 100 without steps. Off where it is not given.
+	// +optional
+	RollbackWindow *RollbackWindow `json:"rollbackWindow,omitempty"`
+
 	// suspend has nothing at all written for this shift: no candidate starts, goes on or is taken back, not even by an abort, which is
 	// refused as all actions are. It goes on where it stood when suspend is unset. Handing the service back is done all the same.
 	// +optional
@@ -545,6 +549,9 @@ type Outcome struct {
 	// skippedGatesBy is who had it promoted whatever the gates said; empty where nobody did.
 	// +optional
 	SkippedGatesBy string `json:"skippedGatesBy,omitempty"`
+	// withinRollbackWindow is whether it went to 100 without steps, because users had been on it a short while ago (spec.rollbackWindow).
+	// +optional
+	WithinRollbackWindow bool `json:"withinRollbackWindow,omitempty"`
 	// startedAt is when the candidate appeared.
 	// +optional
 	StartedAt *metav1.Time `json:"startedAt,omitempty"`

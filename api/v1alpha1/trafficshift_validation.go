@@ -1,6 +1,7 @@
 package v1alpha1
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -62,6 +63,9 @@ func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 	}
 	if s.Hold.Duration < 0 {
 		errs = append(errs, field.Invalid(path.Child("hold"), s.Hold.Duration.String(), "must not be negative"))
+	}
+	if w := s.RollbackWindow; w != nil && (w.Revisions < 1 || w.Revisions > MostRevisions) {
+		errs = append(errs, field.Invalid(path.Child("rollbackWindow", "revisions"), w.Revisions, fmt.Sprintf("must be from 1 to %d; leave out rollbackWindow for none", MostRevisions)))
 	}
 	if s.Bake.Duration < 0 {
 		errs = append(errs, field.Invalid(path.Child("bake"), s.Bake.Duration.String(), "must not be negative"))

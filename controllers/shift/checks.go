@@ -99,7 +99,7 @@ func (p *pass) starting() bool {
 // Asked are the gates that are asked in a state. Before the candidate is shown they are those of its next step, so that their answers are
 // there in time.
 func Asked(spec v1alpha1.TrafficShiftSpec, s v1alpha1.State) []v1alpha1.Gate {
-	l, err := ladderOf(spec)
+	spec, l, err := ruling(spec, s)
 	judged := s.Phase == v1alpha1.PhaseProgressing && s.Candidate != "" && (Exposed(s) || s.Stage == v1alpha1.StageExposing)
 	if err != nil || !judged || spec.SkipAnalysis {
 		return nil

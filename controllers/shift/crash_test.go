@@ -39,7 +39,7 @@ func (w *world) outcome() outcome {
 		o.Replicas[name] = d.replicas
 	}
 	for _, e := range w.ended {
-		o.Ended = append(o.Ended, fmt.Sprintf("%s %s at %s", e.Version, e.Reason, e.Weight))
+		o.Ended = append(o.Ended, fmt.Sprintf("%s %s at %s, within the rollback window: %t", e.Version, e.Reason, e.Weight, e.WithinRollbackWindow))
 	}
 	return o
 }
@@ -92,6 +92,14 @@ func TestADeathAfterAnyWriteChangesNothing(t *testing.T) {
 			w.run(300, w.stableIs("v1"))
 			w.requests = append(w.requests, shift.Request{Action: v1alpha1.ActionRestart, Source: v1alpha1.SourceField, Value: "v1"})
 			w.run(300, func() bool { return w.restarts["v1"] != "" && w.state.Restart == nil })
+		},
+		"Back within a rollback window": func(w *world) {
+			w.spec.Steps, w.spec.RollbackWindow = w.spec.Steps[1:], &v1alpha1.RollbackWindow{Revisions: 1}
+			w.run(100, w.at(v1alpha1.PhaseStable))
+			w.release(2)
+			w.run(300, w.stableIs("v2"))
+			w.release(1)
+			w.run(300, w.stableIs("v1"))
 		},
 		"Supersede": func(w *world) {
 			w.run(100, w.at(v1alpha1.PhaseStable))

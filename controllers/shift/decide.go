@@ -13,14 +13,14 @@ import (
 // Decide says what comes next. The spec has its defaults and is valid. The error is only ever a broken invariant: a user's
 // mistake is a Problem, and waiting is a Decision.
 func Decide(spec v1alpha1.TrafficShiftSpec, state v1alpha1.State, obs Observation) (Decision, error) {
-	ladder, err := ladderOf(spec)
+	ruled, ladder, err := ruling(spec, state)
 	if err != nil {
 		return Decision{}, err
 	}
 	if err := checkState(state); err != nil {
 		return Decision{}, err
 	}
-	p := &pass{spec: spec, ladder: ladder, obs: obs, next: *state.DeepCopy()}
+	p := &pass{spec: ruled, ladder: ladder, obs: obs, next: *state.DeepCopy()}
 	p.spec.Paused = spec.Paused || obs.Template.Paused
 	if p.suspended() {
 		return p.suspend(), nil
@@ -51,7 +51,7 @@ func current(s v1alpha1.State, t Template) bool {
 
 // pass is one run of Decide: the inputs, and the decision as it forms.
 type pass struct {
-	spec   v1alpha1.TrafficShiftSpec
+	spec   v1alpha1.TrafficShiftSpec // as it rules the candidate
 	ladder ladder
 	obs    Observation
 

@@ -123,6 +123,7 @@ func TestNothingThatCanBeReadBreaksTheMachine(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		anyStrategy(t)(w)
 		w.spec.Suspend = rapid.IntRange(0, 9).Draw(t, "suspend") == 0
+		w.spec.RollbackWindow = rapid.SampledFrom([]*v1alpha1.RollbackWindow{nil, {Revisions: 1}}).Draw(t, "window")
 		state, obs := anyState(t), anyObservation(t)
 		d, err := shift.Decide(w.spec, state, obs)
 		if err != nil {
@@ -200,6 +201,7 @@ func anyState(t *rapid.T) v1alpha1.State {
 			Cross: anyCounts(t, "cross"), NoHost: anyCount(t, "no host"), NoHostBaseline: anyCount(t, "baseline"), Ceiling: anyCount(t, "ceiling"),
 			Retreated: rapid.Bool().Draw(t, "retreated"),
 		},
+		WithinRollbackWindow: rapid.IntRange(0, 4).Draw(t, "within the window") == 0, Former: []string{anyVersion(t, "former"), anyVersion(t, "former before")},
 	}
 	if rapid.Bool().Draw(t, "failing") {
 		s.Failure = &v1alpha1.Failure{Reason: v1alpha1.ReasonAborted, Message: "so", Reject: rapid.Bool().Draw(t, "reject")}

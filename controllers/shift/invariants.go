@@ -20,6 +20,8 @@ func checkState(s v1alpha1.State) error {
 		return fmt.Errorf("%w: weight %d is not within 0 and %d", ErrInvariant, s.Weight, v1alpha1.Whole)
 	case s.Weight > 0 && s.Candidate == "":
 		return fmt.Errorf("%w: weight %s without a candidate", ErrInvariant, s.Weight)
+	case s.WithinRollbackWindow && s.Candidate == "":
+		return fmt.Errorf("%w: within the rollback window without a candidate", ErrInvariant)
 	case s.Exposure != "" && (s.Candidate == "" || s.Weight > 0):
 		return fmt.Errorf("%w: exposure %s with candidate %q at %s", ErrInvariant, s.Exposure, s.Candidate, s.Weight)
 	case s.Group != "" && (s.Candidate == "" || s.Exposure != "" || s.Weight == v1alpha1.Whole):

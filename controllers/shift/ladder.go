@@ -258,7 +258,7 @@ func (r rung) String() string {
 // Step tells which rung of its ladder a candidate stands on, counted from 1, and how many there are; 0 is below the first. There are none
 // where evidence sets the pace.
 func Step(spec v1alpha1.TrafficShiftSpec, s v1alpha1.State) (step, steps int) {
-	l, err := ladderOf(spec)
+	_, l, err := ruling(spec, s)
 	if err != nil {
 		return 0, len(spec.Steps)
 	}

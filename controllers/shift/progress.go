@@ -397,8 +397,11 @@ func (p *pass) promote() {
 	if p.spec.SkipAnalysis {
 		why = "analysis was skipped (spec.skipAnalysis)"
 	}
+	if p.next.WithinRollbackWindow {
+		why = "it was within the rollback window and took no steps; " + why
+	}
 	p.end(v1alpha1.ReasonPromoted, fmt.Sprintf("%s replaced %s: %s", p.next.Candidate, old, why))
-	p.next.Stable, p.next.Previous = p.next.Candidate, old
+	p.follow(old)
 	p.clearCandidate()
 	p.retire(old, false)
 	p.next.Failure = nil

@@ -26,22 +26,45 @@ func TestInvariantsHoldUnderAnything(t *testing.T) {
 		w.spec.KeepRejected.Duration = rapid.SampledFrom([]time.Duration{0, 10 * time.Second, time.Hour}).Draw(t, "kept at first")
 		w.attached = rapid.Bool().Draw(t, "attached")
 		anyStrategy(t)(w)
-		for range rapid.IntRange(20, 150).Draw(t, "seconds") {
-			disturb(t, w)
-			crash := -1
-			if rapid.IntRange(0, 3).Draw(t, "crashes") == 0 {
-				crash = rapid.IntRange(0, 8).Draw(t, "crash after")
-			}
-			w.pass(crash)
-			w.idle()
-			w.tick()
+		liveOn(t, w)
+	})
+}
+
+// liveOn lets a life go on in any way at all, and then has it come to rest.
+func liveOn(t *rapid.T, w *world) {
+	for range rapid.IntRange(20, 150).Draw(t, "seconds") {
+		disturb(t, w)
+		crash := -1
+		if rapid.IntRange(0, 3).Draw(t, "crashes") == 0 {
+			crash = rapid.IntRange(0, 8).Draw(t, "crash after")
 		}
-		heal(w)
-		w.run(900, func() bool {
-			w.intents.Approve = w.state.Candidate
-			rest := w.state.Phase == v1alpha1.PhaseStable || w.state.Phase == v1alpha1.PhaseFailed
-			return rest && len(w.state.Retiring) == 0 && w.templateRun.replicas == 0
-		})
+		w.pass(crash)
+		w.idle()
+		w.tick()
+	}
+	heal(w)
+	w.run(900, func() bool {
+		w.intents.Approve = w.state.Candidate
+		rest := w.state.Phase == v1alpha1.PhaseStable || w.state.Phase == v1alpha1.PhaseFailed
+		return rest && len(w.state.Retiring) == 0 && w.templateRun.replicas == 0
+	})
+}
+
+// TestInvariantsHoldWithinARollbackWindow runs such lives from where two versions came before the stable one, and the template goes back.
+func TestInvariantsHoldWithinARollbackWindow(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.run(60, w.at(v1alpha1.PhaseStable))
+		w.spec.SkipAnalysis = true // gets there soon
+		for template := 2; template <= 3; template++ {
+			w.release(template)
+			w.run(300, func() bool { return w.records[w.state.Stable] == template && len(w.state.Retiring) == 0 })
+		}
+		w.spec.Capacity = rapid.SampledFrom([]v1alpha1.Capacity{v1alpha1.CapacityFull, v1alpha1.CapacityProportional}).Draw(t, "capacity")
+		anyStrategy(t)(w)
+		w.spec.RollbackWindow = &v1alpha1.RollbackWindow{Revisions: int32(rapid.IntRange(1, 3).Draw(t, "revisions"))}
+		w.release(rapid.IntRange(1, 2).Draw(t, "back to"))
+		liveOn(t, w)
 	})
 }
 
@@ -115,7 +138,10 @@ func disturb(t *rapid.T, w *world) {
 	case 19:
 		anyStrategy(t)(w)
 	case 20:
-		w.spec.Session, w.spec.Preview = nil, nil
+		w.spec.Session, w.spec.Preview, w.spec.RollbackWindow = nil, nil, nil
+		if rapid.Bool().Draw(t, "rollback window") {
+			w.spec.RollbackWindow = &v1alpha1.RollbackWindow{Revisions: int32(rapid.IntRange(1, 3).Draw(t, "revisions"))}
+		}
 		if rapid.Bool().Draw(t, "preview") {
 			w.spec.Preview = &v1alpha1.Preview{}
 		}

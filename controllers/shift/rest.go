@@ -74,7 +74,8 @@ func (p *pass) forgive() {
 }
 
 func (p *pass) start() {
-	name := p.nameTemplate()
+	rollsBack, name := RollsBack(p.spec, p.next, p.obs), p.nameTemplate()
+	p.next.WithinRollbackWindow = rollsBack
 	p.endKeeping()
 	p.next.Candidate, p.next.Rejected, p.next.RejectedGeneration, p.next.Failure = name, "", 0, nil
 	p.next.Weight, p.next.Peak, p.next.Rung, p.next.Exposure, p.next.Group, p.next.Contested = 0, 0, 0, "", "", 0
@@ -84,7 +85,13 @@ func (p *pass) start() {
 	p.forgetRoute()
 	p.next.SubsetSince = nil
 	p.enter(v1alpha1.PhaseProgressing, v1alpha1.StagePreparing)
-	p.say(v1alpha1.ReasonWaitingForPods, "%s: starting %s beside %s", p.cause(), name, p.next.Stable)
+	if !rollsBack {
+		p.say(v1alpha1.ReasonWaitingForPods, "%s: starting %s beside %s", p.cause(), name, p.next.Stable)
+		return
+	}
+	p.say(v1alpha1.ReasonWithinRollbackWindow, "%s: starting %s beside %s, to 100%% as soon as it has its pods: users were on it within the last %d versions (spec.rollbackWindow)",
+		p.cause(), name, p.next.Stable, p.spec.RollbackWindow.Revisions)
+	p.spec, p.ladder = spared(p.spec, p.ladder)
 }
 
 // cause is what has become new.

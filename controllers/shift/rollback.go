@@ -100,7 +100,8 @@ func (p *pass) end(reason, message string) {
 	if p.gatesSkipped() {
 		by = p.next.Order.By
 	}
-	o := v1alpha1.Outcome{Version: p.next.Candidate, Reason: reason, Message: message, Weight: p.next.Peak.String(), SkippedGatesBy: by}
+	o := v1alpha1.Outcome{Version: p.next.Candidate, Reason: reason, Message: message, Weight: p.next.Peak.String(), SkippedGatesBy: by,
+		WithinRollbackWindow: p.next.WithinRollbackWindow}
 	if s := p.next.StartedAt; s != nil {
 		started := truncate(*s)
 		o.StartedAt = &started
@@ -112,7 +113,7 @@ func (p *pass) end(reason, message string) {
 
 // clearCandidate forgets everything that belonged to the candidate alone.
 func (p *pass) clearCandidate() {
-	p.next.Candidate, p.next.Weight, p.next.Peak = "", 0, 0
+	p.next.Candidate, p.next.Weight, p.next.Peak, p.next.WithinRollbackWindow = "", 0, 0, false
 	p.next.StartedAt, p.next.WeightedAt, p.next.SubsetSince = nil, nil, nil
 	p.next.Rung, p.next.Exposure, p.next.Shown, p.next.Group, p.next.Sessions.Given = 0, "", "", "", nil
 	p.next.Checks, p.next.Approved, p.next.Awaiting, p.next.AwaitingSince, p.memory = nil, nil, nil, nil, analysis.Memory{}

@@ -51,6 +51,7 @@ type world struct {
 	preview     string               // the version that the preview shows
 	hosts       map[string]bool      // the versions that a preview's host of their own leads to
 	unhosted    map[string]time.Time // since when none leads to a version any more
+	former      []string             // the versions that users were on before the stable one, the latest first
 	robbed      bool                 // somebody deletes the DestinationRule: what goes with a subset goes without its order
 
 	evidence    bool
@@ -286,6 +287,7 @@ func (w *world) pass(crash int) {
 		w.t.Fatalf("deciding at %s: %v\nstate: %+v\n%s", w.now.Format(time.TimeOnly), err, w.state, w.transcript.String())
 	}
 	w.checkEarned(d)
+	w.checkWindow(d)
 	w.checkStill(d, obs)
 	if !d.Until.IsZero() && !d.Until.After(w.now) {
 		w.t.Fatalf("at %s: %s waits until %s, which is over\n%s", w.now.Format(time.TimeOnly), d, d.Until.Format(time.TimeOnly), w.transcript.String())
@@ -315,6 +317,10 @@ func (w *world) pass(crash int) {
 func (w *world) persist(d shift.Decision) {
 	if d.Next.Weight > w.state.Weight || d.Next.Exposure != w.state.Exposure || d.Next.Rung != w.state.Rung || d.Next.Group != w.state.Group {
 		w.raisedAt = w.now
+	}
+	if o := d.Ended; o != nil && o.Reason == v1alpha1.ReasonPromoted {
+		w.former = slices.DeleteFunc(w.former, func(v string) bool { return v == w.state.Stable || v == d.Next.Stable })
+		w.former = slices.Insert(w.former, 0, w.state.Stable)
 	}
 	w.state = d.Next
 	w.answers = append(w.answers, d.Actions...)
@@ -706,6 +712,18 @@ func (w *world) checkEarned(d shift.Decision) {
 	}
 	if n := w.state.Gate.Candidate.Requests; n < int64(*w.spec.MinRequests)-w.rps*10 && !unjudged {
 		w.t.Fatalf("%s on %d requests\n%s", to, n, w.transcript.String())
+	}
+}
+
+// checkWindow refuses to spare a candidate its steps that users were not on a short while ago.
+func (w *world) checkWindow(d shift.Decision) {
+	w.t.Helper()
+	if !d.Next.WithinRollbackWindow || w.state.WithinRollbackWindow {
+		return
+	}
+	i, window := slices.Index(w.former, d.Next.Candidate), w.spec.RollbackWindow
+	if window == nil || i < 0 || i >= int(window.Revisions) || !w.proven[d.Next.Candidate] || w.spec.Paused || w.stopped {
+		w.t.Fatalf("%s takes no steps (window %v, proven %t); users were on %v before\n%s", d.Next.Candidate, window, w.proven[d.Next.Candidate], w.former, w.transcript.String())
 	}
 }
 

@@ -234,6 +234,7 @@ bake: 3m
 paused: true
 suspend: true
 skipAnalysis: true
+rollbackWindow: {revisions: 3}
 trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}
 `
 	reached := map[string]bool{"strategy": true, "replicas": true, "actions": true} // each has its own key, on one of the two objects

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -595,6 +596,32 @@ func TestThePodToComeHasItsSidecar(t *testing.T) {
 	w.noteBare("v1", &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app"}, {Name: containerOfProxy}}}})
 	if got := w.podToCome(); len(got.Containers) != 2 || len(w.bare) != 0 {
 		t.Errorf("containers %v, bare %v", got.Containers, w.bare)
+	}
+}
+
+// A version within the rollback window takes no steps in which the old one could make room for it.
+func TestAWayBackWithoutStepsNeedsRoomForAll(t *testing.T) {
+	for name, tc := range map[string]struct {
+		window *v1alpha1.RollbackWindow
+		want   int32
+	}{
+		"Steps":  {nil, 1},
+		"Window": {&v1alpha1.RollbackWindow{Revisions: 1}, 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := v1alpha1.TrafficShiftSpec{Replicas: new(int32(10)), Capacity: v1alpha1.CapacityProportional, RollbackWindow: tc.window}
+			for _, percent := range []int32{10, 20, 30, 40, 50, 60, 70, 80, 90, 100} {
+				spec.Steps = append(spec.Steps, v1alpha1.Step{Weight: new(intstr.FromInt32(percent))})
+			}
+			spec.Default()
+			w := &world{spec: spec, shift: &v1alpha1.TrafficShift{}}
+			w.shift.Status.State = v1alpha1.State{Phase: v1alpha1.PhaseStable, Stable: "v2", Previous: "v1"}
+			w.observation.Template.Version = "v1"
+			w.observation.Versions = []shift.Version{{Name: "v1", Recorded: true, Proven: true}}
+			if got := w.podsToCome(); got != tc.want {
+				t.Errorf("room for %d pods is asked for; want %d", got, tc.want)
+			}
+		})
 	}
 }
 

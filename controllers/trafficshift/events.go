@@ -61,6 +61,9 @@ func notesOf(before, after *v1alpha1.TrafficShift, d shift.Decision) []note {
 	add := func(kind, reason, action, message string) { notes = append(notes, note{kind, reason, action, message}) }
 	if c := is.Candidate; c != "" && c != was.Candidate {
 		add(corev1.EventTypeNormal, v1alpha1.ReasonShiftStarted, "Start", fmt.Sprintf("new template: %s starts beside %s", c, is.Stable))
+		if is.WithinRollbackWindow {
+			add(corev1.EventTypeNormal, v1alpha1.ReasonWithinRollbackWindow, "Start", d.Message)
+		}
 	}
 	if is.WaitingSince != nil && was.WaitingSince == nil {
 		add(corev1.EventTypeNormal, d.Reason, "Wait", d.Message)

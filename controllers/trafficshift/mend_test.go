@@ -64,6 +64,7 @@ func TestMendPutsUsersRight(t *testing.T) {
 		"stray group":        {Strategy: v1alpha1.StrategyBlueGreen, ABTest: &v1alpha1.ABTest{Match: group}},
 		"pacing":             {Strategy: v1alpha1.StrategyBlueGreen, Pacing: v1alpha1.PacingAuto},
 		"session":            {Session: &v1alpha1.Session{Attributes: "Max-Age=5"}},
+		"rollback window":    {RollbackWindow: &v1alpha1.RollbackWindow{Revisions: 11}},
 		"preview":            {Preview: &v1alpha1.Preview{Host: "*"}},
 		"preview alone":      {Preview: &v1alpha1.Preview{Host: "preview.example.com"}},
 		"steps":              {Strategy: v1alpha1.StrategyBlueGreen, Steps: []v1alpha1.Step{{Mirror: "0"}, {Match: group, Gates: []string{"nobody's"}}}},

@@ -142,6 +142,8 @@ func mend(spec *v1alpha1.TrafficShiftSpec, errs field.ErrorList) {
 			spec.Actions = nil
 		case name == "hold":
 			spec.Hold = nil
+		case name == "rollbackWindow":
+			spec.RollbackWindow = nil
 		case name == "bake":
 			spec.Bake = nil
 		case name == "capacity":

@@ -136,6 +136,9 @@ func (w *world) overlap() int32 {
 	if phase := w.shift.Status.State.Phase; phase == "" || phase == v1alpha1.PhaseAdopting {
 		return w.replicas()
 	}
+	if shift.RollsBack(w.spec, w.shift.Status.State, w.observation) {
+		return w.replicas() // all of them at once
+	}
 	return shift.Overlap(w.spec, w.replicas())
 }
 

@@ -2,6 +2,7 @@ package trafficshift
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -53,6 +54,36 @@ func TestKubectlUndoIsAGatedRelease(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"micro-api 0", "micro-api-v1 3", "micro-api-v2 0"}, c.deploymentSizes()); diff != "" {
 		t.Errorf("Deployments (-want +got):\n%s", diff)
+	}
+}
+
+// Within a rollback window it takes no steps, and the event, the history and its message say so. The room for all of its pods is asked for.
+func TestARollbackWindowIsTold(t *testing.T) {
+	c := newCluster(t)
+	c.adopt()
+	c.edit(`{"spec": {"rollbackWindow": {"revisions": 1}}}`)
+	c.setImage("micro-api:1.2")
+	c.run("promotion", 120, promoted("v2"))
+	c.run("rest", 60, func(s *v1alpha1.TrafficShift) bool { return len(s.Status.State.Retiring) == 0 })
+	c.setImage("micro-api:1.1")
+	c.run("promotion of v1", 120, func(s *v1alpha1.TrafficShift) bool {
+		if w := s.Status.State.Weight; w != 0 && w != v1alpha1.Whole {
+			t.Fatalf("v1 has a weight of %s", w)
+		}
+		if text := s.Status.Step; s.Status.Candidate != "" && text != "0/1" && text != "1/1" {
+			t.Fatalf("v1 is on step %q", text)
+		}
+		return promoted("v1")(s)
+	})
+	if !strings.Contains(c.told.String(), v1alpha1.ReasonWithinRollbackWindow) {
+		t.Errorf("no event tells of it:\n%s", c.told)
+	}
+	s := c.shift().Status
+	if got := s.History[0]; !got.WithinRollbackWindow || !strings.Contains(got.Message, "within the rollback window") || s.History[1].WithinRollbackWindow {
+		t.Errorf("history %+v", s.History)
+	}
+	if diff := cmp.Diff([]string{"v2"}, s.State.Former); diff != "" {
+		t.Errorf("former versions (-want +got):\n%s", diff)
 	}
 }
 

@@ -1,0 +1,58 @@
+package shift
+
+import (
+	"slices"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+)
+
+// ruling is the spec that rules a release, and its ladder. One within the rollback window has but one step, to 100; what is asked before and
+// after that is as the owner wrote it. It is decided when the candidate starts; the owner may take the window away, and the steps are there
+// again.
+func ruling(spec v1alpha1.TrafficShiftSpec, s v1alpha1.State) (v1alpha1.TrafficShiftSpec, ladder, error) {
+	l, err := ladderOf(spec)
+	if err != nil || !s.WithinRollbackWindow || spec.RollbackWindow == nil {
+		return spec, l, err
+	}
+	spec, l = spared(spec, l)
+	return spec, l, nil
+}
+
+func spared(spec v1alpha1.TrafficShiftSpec, l ladder) (v1alpha1.TrafficShiftSpec, ladder) {
+	last := rung{weight: v1alpha1.Whole}
+	if n := len(l); n > 0 {
+		last.gates, last.replicas = l[n-1].gates, l[n-1].replicas
+	}
+	spec.Pacing = v1alpha1.PacingLadder
+	spec.Steps = spec.Steps[max(0, len(spec.Steps)-1):] // a gate that only others name is asked wherever there is one
+	return spec, ladder{last}
+}
+
+// RollsBack reports whether the template is that of a version which the rollback window lets go to 100 without steps.
+func RollsBack(spec v1alpha1.TrafficShiftSpec, s v1alpha1.State, obs Observation) bool {
+	version := obs.version(obs.Template.Version)
+	if spec.RollbackWindow == nil || !version.Recorded || !version.Proven || version.Name == s.Rejected {
+		return false
+	}
+	i := slices.Index(formerOf(s), version.Name)
+	return i >= 0 && i < int(spec.RollbackWindow.Revisions)
+}
+
+// formerOf are the versions that users were on before the stable one, the latest first. A status of an earlier release has but the last.
+func formerOf(s v1alpha1.State) []string {
+	if len(s.Former) == 0 && s.Previous != "" {
+		return []string{s.Previous}
+	}
+	return s.Former
+}
+
+// follow makes the candidate the stable version, and keeps which ones came before.
+func (p *pass) follow(old string) {
+	former := []string{old}
+	for _, v := range formerOf(p.next) {
+		if v != old && v != p.next.Candidate && len(former) < v1alpha1.MostRevisions {
+			former = append(former, v)
+		}
+	}
+	p.next.Stable, p.next.Previous, p.next.Former = p.next.Candidate, old, former
+}
