@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -137,7 +138,7 @@ func TestAttachSeveral(t *testing.T) {
 			return nil
 		})
 	}
-	bad := append(inside.Report().Failures, outside.Report().Failures...)
+	bad := slices.Concat(inside.Report().Failures, outside.Report().Failures)
 	if len(bad) == 0 || len(bad) > 40 {
 		t.Errorf("users saw %d failures of v3-users; want a handful", len(bad))
 	}
@@ -154,7 +155,7 @@ func TestAttachSeveral(t *testing.T) {
 		t.Errorf("the user's VirtualServices (-before +after):\n%s", diff)
 	}
 	sent(t, 4_000, inside, outside)
-	if now := append(inside.Report().Failures, outside.Report().Failures...); len(now) != len(bad) {
+	if now := slices.Concat(inside.Report().Failures, outside.Report().Failures); len(now) != len(bad) {
 		t.Errorf("%d requests more failed after v3 was taken back", len(now)-len(bad))
 	}
 	checked.end(t, []string{

@@ -55,7 +55,7 @@ const (
 	AnnotationAllowedGateways = Prefix + "allowed-gateways"
 )
 
-// AnnotationAllowedNamespaces, on a VirtualService, lists the namespaces (or *) whose shifts may write its weights, beside its own: who may edit a
+// AnnotationAllowedNamespaces lists, on a VirtualService, the namespaces (or *) whose shifts may write its weights, beside its own: who may edit a
 // TrafficShift may not thereby edit the routes of others.
 const AnnotationAllowedNamespaces = Prefix + "allowed-namespaces"
 

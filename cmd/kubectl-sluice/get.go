@@ -206,7 +206,10 @@ func (p *plugin) draw(text string) {
 
 func (p *plugin) write(text string) { _, _ = fmt.Fprint(p.streams.Out, text) }
 
-func (p *plugin) say(format string, args ...any) { p.write(fmt.Sprintf(format, args...) + "\n") }
+// say writes a line. What it quotes of the status was written by others.
+func (p *plugin) say(format string, args ...any) {
+	p.write(view.Clean(fmt.Sprintf(format, args...)) + "\n")
+}
 
 func (p *plugin) historyCommand() *cobra.Command {
 	return &cobra.Command{

@@ -12,6 +12,8 @@ import (
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/cli-runtime/pkg/printers"
+
+	"github.com/sluice-dev/sluice/cmd/internal/view"
 )
 
 // version is stamped by the build.
@@ -35,7 +37,7 @@ type outcome struct {
 func (o outcome) Error() string { return o.text }
 
 func failed(code int, format string, args ...any) error {
-	return outcome{code, fmt.Sprintf(format, args...)}
+	return outcome{code, view.Clean(fmt.Sprintf(format, args...))}
 }
 
 // exitCode is what an error makes the command exit with.

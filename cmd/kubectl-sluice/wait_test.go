@@ -196,6 +196,17 @@ func TestWaitTells(t *testing.T) {
 	}
 }
 
+// A message quotes pods and webhooks, which are not to steer anybody's terminal.
+func TestWaitQuotesWithoutControlCharacters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := api(deployment(2), shift(at(2), releasing("v2", 50, v1alpha1.ReasonHolding), func(ts *v1alpha1.TrafficShift) { ts.Status.Message = "gate tests: \x1b[2Jgone\n\a" }))
+		_, out, failure := person{}.does(t, c, "wait", "micro-api", "--timeout=1s")
+		if strings.ContainsAny(out+failure, "\x1b\a") || !strings.Contains(out, "gone") || !strings.Contains(failure, "gone") {
+			t.Errorf("it tells %q, and fails with %q", out, failure)
+		}
+	})
+}
+
 func TestWaitRefusesWhatItDoesNotKnow(t *testing.T) {
 	code, _, failure := person{}.does(t, api(), "wait", "micro-api", "--for=finished")
 	if code != exitError || !strings.Contains(failure, "promoted, stable, paused or rejected") {

@@ -54,6 +54,8 @@ type scenario struct {
 // attached is a VirtualService of the user's, with the object beside what the DestinationRule says of it.
 type attached struct {
 	VirtualService string
+	Namespace      string
+	Withheld       bool
 	Routes         []string
 	TCP            []v1alpha1.AttachedTCPRoute
 	TLS            []v1alpha1.AttachedTLSRoute
@@ -151,7 +153,7 @@ func (s scenario) scope(t *testing.T) plan.Scope {
 		if err != nil {
 			t.Fatal(err)
 		}
-		one := &plan.Attached{Name: a.VirtualService, Routes: a.Routes, TCP: a.TCP, TLS: a.TLS, Was: a.Was, Several: len(s.Attached) > 1}
+		one := &plan.Attached{Name: a.VirtualService, Namespace: a.Namespace, Withheld: a.Withheld, Routes: a.Routes, TCP: a.TCP, TLS: a.TLS, Was: a.Was, Several: len(s.Attached) > 1}
 		switch {
 		case a.Unread:
 			one.Unread = errors.New("unread")

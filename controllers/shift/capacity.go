@@ -2,7 +2,6 @@ package shift
 
 import (
 	"fmt"
-	"math"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,7 +48,7 @@ func (p *pass) enough(want int32) int32 {
 	if err != nil {
 		return want // validated with the spec
 	}
-	return max(1, int32((int64(want)*int64(math.Round(share*fine))+fine-1)/fine))
+	return max(1, int32((int64(want)*int64(share*fine+0.5)+fine-1)/fine))
 }
 
 // present reports whether enough of the pods that a weight needs are there, and the rest at least asked for.
@@ -60,9 +59,9 @@ func (p *pass) present(c Version, want int32) bool {
 // available says how many pods there are of those that are waited for: "7 of 10 available, 8 are enough".
 func (p *pass) available(c Version, want int32) string {
 	text := fmt.Sprintf("%d of %d available", c.Available, want)
-	switch enough := p.enough(want); {
-	case enough == want:
-	case enough == 1:
+	switch enough := p.enough(want); enough {
+	case want:
+	case 1:
 		text += ", 1 is enough"
 	default:
 		text += fmt.Sprintf(", %d are enough", enough)

@@ -369,3 +369,50 @@ func TestAMirrorIsRoutedWhenItCopiesWhatItShould(t *testing.T) {
 		t.Errorf("routed since %v with rules %v: %s", d.Next.RoutedSince, d.Desired.Mirror, d)
 	}
 }
+
+// Where the stable version has no pod, a retreat would send the group to nobody.
+func TestNoGroupRetreatsToAVersionWithoutPods(t *testing.T) {
+	w := grouped(t, beside(50))
+	w.run(100, w.atWeight(500))
+	w.broken[1], w.versions["v1"].ready = true, 0
+	w.noHost = from(500)
+	w.wait(20)
+	if w.matched["mesh"] != "v2" || w.matched["hosts"] != "v2" || w.last.Reason != v1alpha1.ReasonStableUnavailable {
+		t.Errorf("matched %v: %s; want the group kept", w.matched, w.last)
+	}
+}
+
+// proportionalGroup stands at 20% and its match, of ten pods, for as long as it takes.
+func proportionalGroup(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.spec.Replicas, w.spec.Capacity, w.templateRun.replicas = new(int32(10)), v1alpha1.CapacityProportional, 10
+	w.run(100, w.at(v1alpha1.PhaseStable))
+	long := beside(20)
+	long.Hold = seconds(1000)
+	canary(long, weight(100))(w)
+	w.release(2)
+	w.run(100, func() bool { return w.state.Weight == 200 && w.matched["hosts"] == "v2" })
+	return w
+}
+
+func TestStableGivesNothingUpWhileAGroupLacksPods(t *testing.T) {
+	w := proportionalGroup(t)
+	w.broken[2], w.versions["v2"].ready = true, 3 // enough for 20%
+	w.wait(30)
+	if got := w.versions["v1"].replicas; got != 10 {
+		t.Errorf("v1 was scaled to %d while v2 has 3 of the 10 pods of its group", got)
+	}
+	w.broken[2] = false
+	w.run(60, func() bool { return w.versions["v1"].replicas == 8 })
+}
+
+func TestAGroupThatStaysKeepsItsPods(t *testing.T) {
+	w := proportionalGroup(t)
+	w.broken[1], w.versions["v1"].ready = true, 0
+	w.intents.Abort = "v2"
+	w.wait(60)
+	if got := w.versions["v2"].replicas; got != 10 || w.matched["mesh"] != "v2" {
+		t.Errorf("v2 has %d pods and its group %v; want all 10 while stable has none", got, w.matched)
+	}
+}

@@ -141,6 +141,7 @@ func TestTheWholeLifeOfEachStrategy(t *testing.T) {
 		"MatchBesideWeights": {canary(match(), beside(5), weight(20), others(beside(50)), weight(100)), []string{
 			"0/5 at 0%", "1/5 match at 0%, matched", "2/5 match at 5%, matched", "3/5 at 20%", "4/5 match at 50%, matched", "5/5 at 100%",
 		}},
+		"MatchBeside100": {canary(beside(50), beside(100)), []string{"0/2 at 0%", "1/2 match at 50%, matched", "2/2 at 100%"}}, // which no valid spec has
 		"MatchingMirror": {canary(matching("20%"), mirror("20%"), weight(100)), []string{
 			"0/3 at 0%", "1/3 mirror at 0%, mirrored 20% of what matches", "2/3 mirror at 0%, mirrored 20%", "3/3 at 100%",
 		}},

@@ -36,7 +36,7 @@ func (s Shift) Screen(st Style) string {
 	var b strings.Builder
 	line := func(key, text string) {
 		if text != "" {
-			fmt.Fprintf(&b, "%-11s %s\n", key+":", clean(text))
+			fmt.Fprintf(&b, "%-11s %s\n", key+":", Clean(text))
 		}
 	}
 	line("Name", s.Name)
@@ -245,7 +245,7 @@ func (st Style) columns(b *strings.Builder, rows [][]cell) {
 	}
 }
 
-func shown(c cell) string { return cmp.Or(clean(c.text), "-") }
+func shown(c cell) string { return cmp.Or(Clean(c.text), "-") }
 
 // paint colours a text.
 func (st Style) paint(m Mood, text string) string {
@@ -255,8 +255,8 @@ func (st Style) paint(m Mood, text string) string {
 	return "\x1b[" + colours[m] + "m" + text + "\x1b[0m"
 }
 
-// clean keeps a text to one line, and takes out what would steer a terminal: messages quote webhooks and pods.
-func clean(text string) string {
+// Clean keeps a text to one line, and takes out what would steer a terminal: messages quote webhooks and pods.
+func Clean(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
