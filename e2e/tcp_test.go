@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -234,6 +235,84 @@ func TestTLSPassthrough(t *testing.T) {
 	}
 	c.end(t, []string{"Stable", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%", "Failed, v3 retiring", "Detaching Removing"})
 	t.Cleanup(func() { unserve(t, s, name) })
+}
+
+// docs/routing.md: "hosts of TCP alone need a Gateway of yours", and its port is what they are told by.
+func TestTCPAtAGateway(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	const name, host = "till", "till.example.com"
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: scene.Shop}}
+	if err := s.Annotate(t.Context(), namespace, map[string]string{v1alpha1.AnnotationAllowedGateways: scene.Shop + "/till-door"}); err != nil {
+		t.Fatal(err)
+	}
+	c := watchOver(t, s, name, "IST0162") // the port is missing in the gateway's own Service, which the lab has none of
+	const till = `
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: till-door, namespace: shop}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 9100, name: tcp-till, protocol: TCP}, hosts: ["./*.example.com"]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: till, namespace: shop}
+spec:
+  selector: {app: till}
+  ports: [{name: tcp-till, port: 9100, targetPort: 9000}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: till, namespace: shop}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: till}}
+  template:
+    metadata: {labels: {app: till}}
+    spec:
+      containers:
+      - name: app
+        image: registry.example.com/lab/tcp-echo:1
+        env: [{name: VERSION, value: v1}]
+        ports: [{containerPort: 9000}, {containerPort: 8080}]
+        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+`
+	if err := s.ApplyYAML(t.Context(), []byte(till)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { leave(t, s, name) })
+	t.Cleanup(func() { unserve(t, s, name+"-door") })
+	annotations := map[string]string{v1alpha1.AnnotationHosts: host, v1alpha1.AnnotationGateway: name + "-door"}
+	for _, a := range append(quick[:len(quick):len(quick)], "hold=5s", "max-increase=5%") {
+		key, value, _ := strings.Cut(a, "=")
+		annotations[v1alpha1.Prefix+key] = value
+	}
+	if err := s.Annotate(t.Context(), deployment(name), annotations); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s, name, "to be adopted", scene.Stable("v1"))
+	c.await(t, "Stable")
+	address, err := s.Plane.Gateway.WaitAddr(t.Context(), 9100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	users, err := load.Start(t.Context(), load.Config{URL: "http://" + address, Rate: 60, Transport: load.Connections(func(ctx context.Context, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { users.Stop() })
+	release(t, s, name, "v2")
+	await(t, s, name, "to prove 50%", proven(500))
+	checkShare(t, "connections through the gateway", users, "v2", 500, 3*time.Second)
+	await(t, s, name, "to be promoted", scene.Stable("v2"))
+	lossless(t, users)
+
+	release(t, s, name, "v3", "REFUSE=true")
+	await(t, s, name, "to take v3 back", scene.Rejected("v3"))
+	c.end(t, []string{"Stable", "Progressing Stepping 50%"})
 }
 
 // knocking begins TLS with a name at the gateway again and again, and holds every answer to the pod that has shown its certificate.

@@ -193,7 +193,7 @@ type TrafficShiftSpec struct {
 
 	// hosts are the external hosts that the service answers for at a gateway. Empty keeps the service internal. Each must be
 	// granted to the namespace by its annotation sluice.dev/allowed-hosts. They reach the Service's HTTP port; without one its port of TLS,
-	// which gateways pass through by the name that clients begin TLS with.
+	// which gateways pass through by the name that clients begin TLS with; or those of TCP, at gateways that have a server of TCP for them.
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=253

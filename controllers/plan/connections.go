@@ -15,12 +15,7 @@ import (
 // and stays with its version until it ends: Istio looks at nothing that is said in it.
 func (s Scope) connections(vs *networkingv1.VirtualService, d shift.Desired) {
 	routes := connectedRoutes(d)
-	for _, port := range TCPPorts(s.Service) {
-		vs.Spec.Tcp = append(vs.Spec.Tcp, &networking.TCPRoute{
-			Match: []*networking.L4MatchAttributes{{Port: uint32(port.Port)}},
-			Route: s.connected(port, routes),
-		})
-	}
+	vs.Spec.Tcp = s.byPort(routes)
 	tls := TLSPorts(s.Service)
 	if len(tls) == 0 {
 		return
@@ -39,6 +34,19 @@ func (s Scope) connections(vs *networkingv1.VirtualService, d shift.Desired) {
 // them: whichever of its servers pass TLS through for the hosts have it.
 func bySNI(hosts []string, route []*networking.RouteDestination) []*networking.TLSRoute {
 	return []*networking.TLSRoute{{Match: []*networking.TLSMatchAttributes{{SniHosts: hosts}}, Route: route}}
+}
+
+// byPort are the routes of the connections that say nothing. At a gateway, too, a route is for the number of the Service's port: a server of
+// that number has it.
+func (s Scope) byPort(routes []shift.Route) []*networking.TCPRoute {
+	var tcp []*networking.TCPRoute
+	for _, port := range TCPPorts(s.Service) {
+		tcp = append(tcp, &networking.TCPRoute{
+			Match: []*networking.L4MatchAttributes{{Port: uint32(port.Port)}},
+			Route: s.connected(port, routes),
+		})
+	}
+	return tcp
 }
 
 // connectedRoutes are the weights of connections, which have no rules of their own.

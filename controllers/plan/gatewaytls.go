@@ -60,7 +60,7 @@ func checkTLS(tls *networking.ServerTLSSettings, path *field.Path) field.ErrorLi
 
 // servers are those of a Gateway of ours: plain HTTP, or, with TLS, HTTPS beside a redirect to it. TLS that the pods end is passed through.
 func (s Scope) servers(mark string, hosts []string) []*networking.Server {
-	if s.BySNI() {
+	if s.Told() == BySNI {
 		return []*networking.Server{{
 			Port: &networking.Port{Number: securePort, Name: "tls" + mark, Protocol: "TLS"}, Hosts: hosts,
 			Tls: &networking.ServerTLSSettings{Mode: networking.ServerTLSSettings_PASSTHROUGH},

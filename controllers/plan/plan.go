@@ -136,9 +136,20 @@ type Entry struct {
 	Preview string
 	// Port is the Service's port that serves them; 0 takes the one named http, or else the first.
 	Port int32
-	// BySNI is whether they are served by a port of TLS already. Without one of HTTP they always are.
-	BySNI bool
+	// Told is how gateways tell what is for them already; without it the Service's ports say.
+	Told Told
 }
+
+// Told is how a gateway tells for whom something is.
+type Told string
+
+// How hosts are told, which is by what their port speaks: by the host of a request; by the name that a client begins TLS with; or by
+// nothing but the gateway's own port.
+const (
+	ByHost Told = "host"
+	BySNI  Told = "SNI"
+	ByPort Told = "port"
+)
 
 // For plans what a decision asks for. An error names the version whose record cannot be read; nothing may be written then.
 func For(s Scope, d shift.Desired) (Plan, error) {

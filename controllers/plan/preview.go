@@ -52,7 +52,7 @@ func (s Scope) previews(d shift.Desired) []Step {
 
 // previewHosts are the VirtualServices for the hosts of previews: one that follows the candidate, or one for each version.
 func (s Scope) previewHosts(d shift.Desired, addressed []string) []Step {
-	asked := s.Entry.Preview != "" && len(s.entryPorts()) > 0
+	asked := s.Entry.Preview != "" && slices.Contains([]Told{ByHost, BySNI}, s.Told())
 	each, one := asked && s.hostsEach(), s.Entry.Preview != "" && !s.hostsEach()
 	var steps []Step
 	switch {
@@ -97,7 +97,7 @@ func (s Scope) MakePreviewVirtualService(version string) *networkingv1.VirtualSe
 	vs.Spec.Gateways = s.gateways()
 	port := s.entryPort()
 	to := &networking.Destination{Host: s.VersionHost(version), Port: &networking.PortSelector{Number: uint32(port.Port)}}
-	if s.BySNI() {
+	if s.Told() == BySNI {
 		vs.Spec.Tls = bySNI(vs.Spec.Hosts, []*networking.RouteDestination{{Destination: to, Weight: 100}})
 		return vs
 	}

@@ -3,6 +3,7 @@ package plan_test
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	networking "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -16,17 +17,20 @@ func TestHostsKeepThePortThatServesThem(t *testing.T) {
 	for name, tc := range map[string]struct {
 		ports []string // numbered from 80 on
 		entry plan.Entry
-		sni   bool
+		told  plan.Told
 		port  uint32
 	}{
-		"TLSAlone":         {ports: []string{"tcp", "tls-a", "tls-b"}, sni: true, port: 81},
-		"HTTPSByName":      {ports: []string{"tls-a", "https"}, sni: true, port: 81},
-		"TheOneThatDoes":   {ports: []string{"tls-a", "tls-b", "https"}, entry: plan.Entry{Port: 81, BySNI: true}, sni: true, port: 81},
-		"HTTPIsAdded":      {ports: []string{"http-metrics", "tls"}, entry: plan.Entry{Port: 81, BySNI: true}, sni: true, port: 81},
-		"HTTPBesideTLS":    {ports: []string{"https", "http"}, port: 81},
-		"TLSIsAdded":       {ports: []string{"tls", "http"}, entry: plan.Entry{Port: 81}, port: 81},
-		"TLSIsGone":        {ports: []string{"http"}, entry: plan.Entry{Port: 443, BySNI: true}, port: 80},
-		"TLSByAnotherName": {ports: []string{"https", "http"}, entry: plan.Entry{Port: 80}, port: 81},
+		"TLSAlone":         {ports: []string{"tcp", "tls-a", "tls-b"}, told: plan.BySNI, port: 81},
+		"HTTPSByName":      {ports: []string{"tls-a", "https"}, told: plan.BySNI, port: 81},
+		"TheOneThatDoes":   {ports: []string{"tls-a", "tls-b", "https"}, entry: plan.Entry{Port: 81, Told: plan.BySNI}, told: plan.BySNI, port: 81},
+		"HTTPIsAdded":      {ports: []string{"http-metrics", "tls"}, entry: plan.Entry{Port: 81, Told: plan.BySNI}, told: plan.BySNI, port: 81},
+		"HTTPBesideTLS":    {ports: []string{"https", "http"}, told: plan.ByHost, port: 81},
+		"TLSIsAdded":       {ports: []string{"tls", "http"}, entry: plan.Entry{Port: 81, Told: plan.ByHost}, told: plan.ByHost, port: 81},
+		"TLSIsGone":        {ports: []string{"http"}, entry: plan.Entry{Port: 443, Told: plan.BySNI}, told: plan.ByHost, port: 80},
+		"TLSByAnotherName": {ports: []string{"https", "http"}, entry: plan.Entry{Port: 80}, told: plan.ByHost, port: 81},
+		"TCPAlone":         {ports: []string{"tcp"}, entry: plan.Entry{Gateways: []string{"shop/public"}}, told: plan.ByPort, port: 80},
+		"TLSBesideTCP":     {ports: []string{"tcp", "tls"}, entry: plan.Entry{Gateways: []string{"shop/public"}}, told: plan.BySNI, port: 81},
+		"TLSIsAddedToTCP":  {ports: []string{"tcp", "tls", "http"}, entry: plan.Entry{Gateways: []string{"shop/public"}, Told: plan.ByPort}, told: plan.ByPort, port: 80},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := load(t, "testdata/tcp.in.yaml").scope(t)
@@ -37,17 +41,18 @@ func TestHostsKeepThePortThatServesThem(t *testing.T) {
 			s.Entry = tc.entry
 			s.Entry.Hosts = []string{"shop.example.com"}
 			vs := s.MakeHostsVirtualService(shift.Desired{Bare: true})
-			if got := len(vs.Spec.GetTls()) == 1 && len(vs.Spec.GetHttp()) == 0; got != tc.sni || s.BySNI() != tc.sni {
-				t.Fatalf("by SNI: %t, routes %v; want %t", s.BySNI(), &vs.Spec, tc.sni)
+			to := map[plan.Told][]uint32{}
+			for _, route := range vs.Spec.GetHttp() {
+				to[plan.ByHost] = append(to[plan.ByHost], route.GetRoute()[0].GetDestination().GetPort().GetNumber())
 			}
-			var to *networking.Destination
-			if tc.sni {
-				to = vs.Spec.GetTls()[0].GetRoute()[0].GetDestination()
-			} else {
-				to = vs.Spec.GetHttp()[0].GetRoute()[0].GetDestination()
+			for _, route := range vs.Spec.GetTls() {
+				to[plan.BySNI] = append(to[plan.BySNI], route.GetRoute()[0].GetDestination().GetPort().GetNumber())
 			}
-			if to.GetPort().GetNumber() != tc.port {
-				t.Errorf("to %v; want port %d", to, tc.port)
+			for _, route := range vs.Spec.GetTcp() {
+				to[plan.ByPort] = append(to[plan.ByPort], route.GetRoute()[0].GetDestination().GetPort().GetNumber())
+			}
+			if diff := cmp.Diff(map[plan.Told][]uint32{tc.told: {tc.port}}, to); diff != "" || s.Told() != tc.told {
+				t.Errorf("told by %s; routes (-want +got):\n%s", s.Told(), diff)
 			}
 		})
 	}

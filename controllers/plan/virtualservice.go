@@ -78,38 +78,63 @@ func (s Scope) MakeHostsVirtualService(d shift.Desired) *networkingv1.VirtualSer
 	vs := &networkingv1.VirtualService{TypeMeta: virtualServiceType, ObjectMeta: s.meta(HostsName(s.Template.Name))}
 	vs.Spec.Hosts = s.Entry.Hosts
 	vs.Spec.Gateways = s.gateways()
-	port := s.entryPort()
-	if s.BySNI() {
-		vs.Spec.Tls = bySNI(vs.Spec.Hosts, s.connected(port, connectedRoutes(d)))
-		return vs
+	switch s.Told() {
+	case BySNI:
+		vs.Spec.Tls = bySNI(vs.Spec.Hosts, s.connected(s.entryPort(), connectedRoutes(d)))
+	case ByPort:
+		vs.Spec.Tcp = s.byPort(connectedRoutes(d))
+	default:
+		vs.Spec.Http = s.rules(s.entryPort(), d, AtGateway)
+		s.carry(vs.Spec.Http)
 	}
-	vs.Spec.Http = s.rules(port, d, AtGateway)
-	s.carry(vs.Spec.Http)
 	return vs
 }
 
-// BySNI reports whether external hosts are served by a port of TLS: gateways pass it through, and tell hosts apart by the name that a client
-// begins TLS with.
-func (s Scope) BySNI() bool {
-	ports := s.entryPorts()
-	return len(ports) > 0 && IsTLS(ports[0])
+// Told is how gateways tell what is for external hosts; empty where no port could serve them.
+func (s Scope) Told() Told {
+	switch ports := s.entryPorts(); {
+	case len(ports) == 0:
+		return ""
+	case IsTLS(ports[0]):
+		return BySNI
+	case IsTCP(ports[0]):
+		return ByPort
+	}
+	return ByHost
 }
 
-// entryPorts are the ports of which one serves external hosts: those of HTTP, or of TLS where there are no others. An HTTP port that is
-// added later does not take over hosts that are served by TLS.
+// entryPorts are the ports of which external hosts are served: those that are told as they are already, or else those of HTTP, or of TLS,
+// or of TCP. A port of HTTP that is added later does not take over hosts that are served by connections.
 func (s Scope) entryPorts() []corev1.ServicePort {
-	http, tls := HTTPPorts(s.Service), TLSPorts(s.Service)
-	if !s.Delegate && len(tls) > 0 && (s.Entry.BySNI || len(http) == 0) {
-		return tls
+	if s.Delegate {
+		return HTTPPorts(s.Service)
 	}
-	return http
+	for _, told := range []Told{s.Entry.Told, ByHost, BySNI, ByPort} {
+		if ports := s.portsTold(told); len(ports) > 0 {
+			return ports
+		}
+	}
+	return nil
+}
+
+// portsTold are the ports whose hosts can be told so. TCP takes a whole port of a gateway, which is nothing to make for one service.
+func (s Scope) portsTold(told Told) []corev1.ServicePort {
+	switch {
+	case told == ByHost:
+		return HTTPPorts(s.Service)
+	case told == BySNI:
+		return TLSPorts(s.Service)
+	case told == ByPort && len(s.Entry.Gateways) > 0:
+		return TCPPorts(s.Service)
+	}
+	return nil
 }
 
 // entryPort is the port that external hosts are served by: the one that serves them already, or else the one named http (https, of those of
 // TLS), or else the first. The order of the Service's ports may change; what users reach must not change with it.
 func (s Scope) entryPort() corev1.ServicePort {
 	ports, named := s.entryPorts(), "http"
-	if s.BySNI() {
+	if s.Told() == BySNI {
 		named = "https"
 	}
 	for _, is := range []func(corev1.ServicePort) bool{

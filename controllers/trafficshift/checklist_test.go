@@ -100,6 +100,18 @@ func passing(name, gateway, sni string) string {
 		"  tls: [{match: [{sniHosts: ['" + sni + "']}], route: [{destination: {host: theirs}}]}]\n"
 }
 
+// carrying is a Gateway with a server of TCP for the pods of the namespace's own.
+func carrying(name, of string, port int, host string) string {
+	return fmt.Sprintf("\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: %s}\nspec:\n  selector: {of: %s}\n  servers: [{port: {number: %d, name: tcp, protocol: TCP}, hosts: ['%s']}]\n",
+		name, of, port, host)
+}
+
+// connecting is a VirtualService of somebody else's that routes TCP.
+func connecting(name, gateway, host, route string) string {
+	return "\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " + name + "}\nspec:\n  hosts: ['" + host + "']\n  gateways: [" + gateway + "]\n" +
+		"  tcp: [" + strings.Replace(strings.Replace(route, "{}", "{match: []}", 1), "]}", "], route: [{destination: {host: theirs}}]}", 1) + "]\n"
+}
+
 // tcpShift is a shift of it without steps of its own, with a line more.
 func tcpShift(text string) string {
 	return strings.NewReplacer("  steps: [{weight: 5}, {weight: 50}, {weight: 100}]\n", "", "spec:", "spec:\n  "+text).Replace(trafficShift)
@@ -140,7 +152,7 @@ var checklist = map[string]struct {
 	"TCP":           {service: tcpService, shift: tcpShift("")},
 	"TCPBlueGreen":  {service: tcpService, shift: tcpShift("strategy: blue-green")},
 	"EveryProtocol": {service: change("{name: http, port: 80, targetPort: http}", "{name: http, port: 80, targetPort: http}, {name: tcp, port: 81}, {name: tls, port: 82}, {name: db, port: 83, appProtocol: mysql}")},
-	"TCPWithHosts":  {service: tcpService, shift: tcpShift(shopHost), reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.hosts needs HTTP", "Service NS/micro-api", "leave it out", "name a port http"}},
+	"TCPWithHosts":  {service: tcpService, shift: tcpShift(shopHost), reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.hosts needs HTTP", "Service NS/micro-api", "leave it out", "name a port http", "a server of protocol TCP on port 80", "sluice.dev/gateway"}},
 	"TCPWithLatency": {service: tcpService, shift: tcpShift(`maxLatency: {percentile: "99", below: 500ms}`),
 		reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.maxLatency needs HTTP"}},
 	"TCPWithSessions": {service: tcpService, shift: tcpShift("session: {cookie: lane}"), reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.session needs HTTP"}},
@@ -153,6 +165,32 @@ var checklist = map[string]struct {
 		reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.preview.host needs HTTP"}},
 	"TCPWithTLSAtTheGateway": {service: tcpService, shift: tcpShift(shopHost + "\n  gatewayTLS: {mode: SIMPLE, credentialName: shop-tls}"),
 		reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.gatewayTLS needs HTTP"}},
+	"TCPAtAGatewayOfItsPort": {service: tcpService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) { c.apply(carrying("public", c.ns, 80, "*")) }},
+	"TCPAtAGatewayOfAnotherPort": {service: tcpService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {
+		c.apply(carrying("public", c.ns, 5432, "*"))
+	}, reason: v1alpha1.ReasonGatewayWithoutHost, says: []string{"Gateway NS/public takes TCP", `"shop.example.com" on port 80`, "Service NS/micro-api", "port 5432 TCP without TLS", "add one of protocol: TCP"}},
+	"TCPAtAGatewayOfHTTP": {service: tcpService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {
+		c.apply(rival(gatewayManifest, "NAME", "public", "SELECTOR", "{of: "+c.ns+"}", "HOST", "shop.example.com"))
+	}, reason: v1alpha1.ReasonGatewayWithoutHost, says: []string{"port 80 HTTP without TLS", "add one of protocol: TCP"}},
+	"TCPWithAPreviewHostAtAGateway": {service: tcpService, shift: tcpShift(shopHost + "\n  gateways: [public]\n  preview: {host: preview.example.com}"), prepare: func(c *cluster) { c.apply(carrying("public", c.ns, 80, "*")) },
+		reason: v1alpha1.ReasonHTTPRequired, says: []string{"spec.preview.host needs HTTP"}},
+	"TCPPortClaimed": {service: tcpService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {
+		c.apply(carrying("public", c.ns, 80, "*"))
+		c.apply(connecting("theirs", "public", "other.example.com", "{}"))
+	}, reason: v1alpha1.ReasonHostClaimed, says: []string{"VirtualService NS/theirs (TCP port 80 of a gateway)"}},
+	"TCPPortClaimedAtAnotherGatewayOfTheSamePods": {service: tcpService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {
+		c.apply(carrying("public", c.ns, 80, "shop.example.com"))
+		c.apply(carrying("second", c.ns, 80, "other.example.com"))
+		c.apply(connecting("theirs", "second", "other.example.com", "{match: [{port: 80}]}"))
+	}, reason: v1alpha1.ReasonHostClaimed, says: []string{"VirtualService NS/theirs (TCP port 80 of a gateway)"}},
+	"AnotherTCPPortBesideIt": {service: tcpService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {
+		c.apply(strings.Replace(carrying("public", c.ns, 80, "*"), "servers: [", `servers: [{port: {number: 5432, name: db, protocol: TCP}, hosts: ["*"]}, `, 1))
+		c.apply(connecting("theirs", "public", "other.example.com", "{match: [{port: 5432}]}"))
+	}},
+	"ATCPServerForOthersBesideIt": {service: tcpService, shift: tcpShift(shopHost + "\n  gateways: [public]"), prepare: func(c *cluster) {
+		c.apply(carrying("public", c.ns, 80, "shop.example.com"))
+		c.apply(connecting("theirs", "public", "other.example.com", "{}")) // which no server of it takes
+	}},
 	"TLSWithHosts":        {service: tlsService, shift: tcpShift(vaultHost)},
 	"TLSWithAPreviewHost": {service: tlsService, shift: tcpShift(vaultHost + "\n  preview: {host: preview.example.com}")},
 	"TLSEndedForIt": {service: tlsService, shift: tcpShift(vaultHost + "\n  gatewayTLS: {mode: SIMPLE, credentialName: shop-tls}"),

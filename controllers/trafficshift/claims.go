@@ -57,6 +57,7 @@ func (r *Reconciler) claimingVirtualServices(ctx context.Context, w *world) ([]s
 		return nil, err
 	}
 	var claims []string
+	told := w.told()
 	slices.SortFunc(list.Items, named)
 	for _, vs := range list.Items {
 		if w.accountedFor(vs) {
@@ -67,14 +68,20 @@ func (r *Reconciler) claimingVirtualServices(ctx context.Context, w *world) ([]s
 		past, contests := r.routesTo(vs, w.scope.Host), false
 		for _, host := range vs.Spec.GetHosts() {
 			inMesh := mesh && r.fullName(host, vs.Namespace) == w.scope.Host
-			if inMesh || w.asksFor(host) && (past || !w.bySNI() && catchesAll(vs)) && all.meet(gateways, bound, host) {
+			if inMesh || w.asksFor(host) && (past || told == plan.ByHost && catchesAll(vs)) && all.meet(gateways, bound, host) {
 				claims = append(claims, fmt.Sprintf("VirtualService %s/%s (host %s)", vs.Namespace, vs.Name, host))
 				contests = true
 			}
 		}
 		for _, name := range namesIn(vs) {
-			if !contests && w.bySNI() && w.asksFor(name) && all.meet(gateways, bound, name) {
+			if !contests && told == plan.BySNI && w.asksFor(name) && all.meet(gateways, bound, name) {
 				claims = append(claims, fmt.Sprintf("VirtualService %s/%s (SNI %s)", vs.Namespace, vs.Name, name))
+				contests = true
+			}
+		}
+		if told == plan.ByPort && !contests {
+			if port := w.share(all, gateways, vs); port > 0 {
+				claims = append(claims, fmt.Sprintf("VirtualService %s/%s (TCP port %d of a gateway)", vs.Namespace, vs.Name, port))
 				contests = true
 			}
 		}

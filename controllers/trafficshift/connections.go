@@ -20,11 +20,14 @@ func (w *world) connectionsOnly() bool {
 	return w.scope.Service != nil && len(plan.HTTPPorts(w.scope.Service)) == 0 && len(plan.RoutedPorts(w.scope.Service)) > 0
 }
 
-// bySNI reports whether external hosts are, or would be, served by a port of TLS.
-func (w *world) bySNI() bool {
+// told is how gateways tell, or would tell, what is for external hosts; empty where no port could serve them.
+func (w *world) told() plan.Told {
+	if w.gatewayAPIRoutes() {
+		return plan.ByHost
+	}
 	asked := w.scope
-	asked.Entry = plan.Entry{BySNI: w.liveEntry().BySNI}
-	return !w.gatewayAPIRoutes() && asked.BySNI()
+	asked.Entry = plan.Entry{Gateways: plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways), Told: w.liveEntry().Told}
+	return asked.Told()
 }
 
 // counted is what users are counted by.
@@ -36,9 +39,10 @@ func lacksPorts(s, routed *corev1.Service) bool {
 	return len(plan.RoutedPorts(s)) == 0 && len(routed.Spec.Ports) > 0 || len(plan.HTTPPorts(s)) == 0 && len(plan.HTTPPorts(routed)) > 0
 }
 
-// lacksTLS reports whether a Service has no port of TLS any more, where that is what its hosts are served by.
-func (w *world) lacksTLS(s *corev1.Service) bool {
-	return len(plan.TLSPorts(s)) == 0 && w.liveEntry().BySNI
+// lacksEntry reports whether a Service has no port any more of the kind that its hosts are served by, where that is connections.
+func (w *world) lacksEntry(s *corev1.Service) bool {
+	told := w.liveEntry().Told
+	return told == plan.BySNI && len(plan.TLSPorts(s)) == 0 || told == plan.ByPort && len(plan.TCPPorts(s)) == 0
 }
 
 // checkPorts refuses ports whose clients would reach a version past its weight: those of which Istio would guess the protocol, and those
@@ -49,10 +53,11 @@ func (w *world) checkPorts(service string, s *corev1.Service) []shift.Problem {
 			"%s has no HTTP port any more, and its routes are for HTTP; name one http, http2 or grpc, or hand the service back first (annotation %s: \"true\" on the TrafficShift)",
 			service, v1alpha1.AnnotationDetach)}
 	}
-	if w.lacksTLS(s) {
+	if live := w.liveEntry(); w.lacksEntry(s) {
+		kind := map[plan.Told]string{plan.BySNI: "tls or https", plan.ByPort: "tcp"}[live.Told]
 		return []shift.Problem{problem(v1alpha1.ReasonPortUnsupported,
-			"%s has no port of TLS any more, and hosts (%s) that are served by one; name one tls or https, or hand the service back first (annotation %s: \"true\" on the TrafficShift)",
-			service, strings.Join(w.liveEntry().Hosts, ", "), v1alpha1.AnnotationDetach)}
+			"%s has no port any more that its hosts (%s) are served by; name one %s, or hand the service back first (annotation %s: \"true\" on the TrafficShift)",
+			service, strings.Join(live.Hosts, ", "), kind, v1alpha1.AnnotationDetach)}
 	}
 	for _, p := range s.Spec.Ports {
 		switch connected := plan.IsTCP(p) || plan.IsTLS(p); {
@@ -100,8 +105,16 @@ func (w *world) checkConnections() []shift.Problem {
 	var problems []shift.Problem
 	asked := w.spec
 	asked.MaxLatency = w.shift.Spec.MaxLatency // a policy's is for those that have requests
-	if w.bySNI() {
-		asked.Hosts, asked.Preview = nil, nil // told apart by the name that a client begins TLS with
+	switch w.told() {
+	case plan.BySNI:
+		asked.Hosts, asked.Preview = nil, nil // both are names to begin TLS with
+	case plan.ByPort:
+		asked.Hosts = nil // the gateway's port tells
+	}
+	if len(asked.Hosts) > 0 {
+		problems = append(problems, problem(v1alpha1.ReasonHTTPRequired,
+			"spec.hosts needs HTTP or TLS to be told by, and no port of Service %s/%s is either: of plain TCP a gateway knows its own port alone; leave it out, name a port http, http2, grpc, tls or https, or name a Gateway of yours with a server of protocol TCP on port %s (annotation %s)",
+			w.shift.Namespace, w.scope.Service.Name, numbers(plan.TCPPorts(w.scope.Service)), v1alpha1.AnnotationGateway))
 	}
 	for _, field := range needHTTP(&asked) {
 		problems = append(problems, problem(v1alpha1.ReasonHTTPRequired,
@@ -109,6 +122,15 @@ func (w *world) checkConnections() []shift.Problem {
 			field, w.shift.Namespace, w.scope.Service.Name))
 	}
 	return problems
+}
+
+// numbers lists ports.
+func numbers(ports []corev1.ServicePort) string {
+	var text []string
+	for _, p := range ports {
+		text = append(text, fmt.Sprint(p.Port))
+	}
+	return strings.Join(text, " or ")
 }
 
 // needHTTP are the fields of a spec that are about requests.
@@ -126,7 +148,6 @@ func needHTTP(spec *v1alpha1.TrafficShiftSpec) []string {
 	}
 	need(spec.Session != nil, "spec.session")
 	need(spec.MaxLatency != nil, "spec.maxLatency")
-	need(len(spec.Hosts) > 0, "spec.hosts")
 	need(spec.GatewayTLS != nil, "spec.gatewayTLS")
 	need(spec.Preview != nil && spec.Preview.Host != "", "spec.preview.host")
 	need(spec.Routing != nil && spec.Routing.HTTP != nil, "spec.routing.http")

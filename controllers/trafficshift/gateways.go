@@ -37,7 +37,7 @@ func (r *Reconciler) gateways(ctx context.Context, w *world) (gateways, error) {
 	}
 	if len(w.spec.Gateways) == 0 {
 		made := w.scope
-		made.Entry = plan.Entry{Hosts: w.spec.Hosts, BySNI: w.bySNI()}
+		made.Entry = plan.Entry{Hosts: w.spec.Hosts, Told: w.told()}
 		if w.hostsEach() {
 			made.Entry.Preview = w.spec.Preview.Host
 		}
@@ -80,13 +80,31 @@ func (r *Reconciler) checkGateways(ctx context.Context, w *world) ([]shift.Probl
 				nameOf(found[0]), host, w.shift.Namespace, list(hostsOf(found[0])), list(all.serving(w.shift.Namespace, []string{host}))))
 			continue
 		}
-		if len(found) > 0 && w.bySNI() && !slices.ContainsFunc(found, func(g *networkingv1.Gateway) bool { return passes(g, w.shift.Namespace, host) }) {
-			problems = append(problems, problem(v1alpha1.ReasonGatewayWithoutHost, "no server of Gateway %s passes TLS through for the host %q, and the pods of Service %s end it themselves (its servers: %s); give one of them protocol: TLS and tls.mode: PASSTHROUGH, or name a Gateway that has such a server: %s",
-				nameOf(found[0]), host, nameOf(w.scope.Service), list(serversOf(found[0])), list(all.that(func(g *networkingv1.Gateway) bool { return passes(g, w.shift.Namespace, host) }))))
-		}
+		problems = append(problems, w.checkServers(all, found, host)...)
 	}
 	idle, err := r.checkGatewayPods(ctx, w, found)
 	return append(problems, idle...), err
+}
+
+// checkServers finds gateways of which none has a server for the connections of a host, where it is not requests that it is served by.
+func (w *world) checkServers(all gateways, found []*networkingv1.Gateway, host string) []shift.Problem {
+	told := w.told()
+	serves := func(g *networkingv1.Gateway) bool {
+		return slices.ContainsFunc(g.Spec.GetServers(), func(s *istio.Server) bool {
+			return offers(g, s, w.shift.Namespace, host) && (told == plan.BySNI && passesTLS(s) || told == plan.ByPort && w.passesTCP(s))
+		})
+	}
+	if len(found) == 0 || told != plan.BySNI && told != plan.ByPort || slices.ContainsFunc(found, serves) {
+		return nil
+	}
+	lacks := fmt.Sprintf("passes TLS through for the host %q, and the pods of Service %s end it themselves", host, nameOf(w.scope.Service))
+	remedy := "give one of them protocol: TLS and tls.mode: PASSTHROUGH"
+	if told == plan.ByPort {
+		lacks = fmt.Sprintf("takes TCP for the host %q on port %s, as Service %s has it", host, numbers(plan.TCPPorts(w.scope.Service)), nameOf(w.scope.Service))
+		remedy = "add one of protocol: TCP with that number"
+	}
+	return []shift.Problem{problem(v1alpha1.ReasonGatewayWithoutHost, "no server of Gateway %s %s (its servers: %s); %s, or name a Gateway that has such a server: %s",
+		nameOf(found[0]), lacks, list(serversOf(found[0])), remedy, list(all.that(serves)))}
 }
 
 // checkGatewayPods asks, past the cache and only before something new is served, whether pods run the gateways.
@@ -156,7 +174,7 @@ func (all gateways) meet(ours, theirs []string, host string) bool {
 }
 
 func shareListener(a, b *networkingv1.Gateway, host string) bool {
-	if !within(a.Spec.GetSelector(), b.Spec.GetSelector()) && !within(b.Spec.GetSelector(), a.Spec.GetSelector()) {
+	if !samePods(a, b) {
 		return false
 	}
 	for _, sa := range a.Spec.GetServers() {
@@ -167,6 +185,11 @@ func shareListener(a, b *networkingv1.Gateway, host string) bool {
 		}
 	}
 	return false
+}
+
+// samePods reports whether the pods of one gateway are among those of another.
+func samePods(a, b *networkingv1.Gateway) bool {
+	return within(a.Spec.GetSelector(), b.Spec.GetSelector()) || within(b.Spec.GetSelector(), a.Spec.GetSelector())
 }
 
 // within reports whether every pod that has b's labels has a's.
@@ -188,22 +211,22 @@ func takesHost(of []string, host string) bool {
 	})
 }
 
-// takes reports whether a gateway's servers take a host from a namespace. Servers write "host", "namespace/host", "./host" or "*/host".
+// takes reports whether a gateway's servers take a host from a namespace.
 func takes(g *networkingv1.Gateway, namespace, host string) bool {
-	return slices.ContainsFunc(hostsOf(g), func(h string) bool {
-		name, ok := offered(g, h, namespace)
-		return ok && (grants(name, host) || grants(host, name))
-	})
+	return slices.ContainsFunc(g.Spec.GetServers(), func(s *istio.Server) bool { return offers(g, s, namespace, host) })
 }
 
-// passes reports whether a server of a gateway hands TLS for a host of a namespace on as it comes. Of a wildcard of ours Istio would not see
-// that a server has a part, as it sees it of HTTP.
-func passes(g *networkingv1.Gateway, namespace, host string) bool {
-	return slices.ContainsFunc(g.Spec.GetServers(), func(s *istio.Server) bool {
-		return passesTLS(s) && slices.ContainsFunc(s.GetHosts(), func(h string) bool {
-			name, ok := offered(g, h, namespace)
-			return ok && grants(name, host)
-		})
+// offers reports whether a server of a gateway takes a host from a namespace. Servers write "host", "namespace/host", "./host" or "*/host".
+func offers(g *networkingv1.Gateway, s *istio.Server, namespace, host string) bool {
+	return slices.ContainsFunc(s.GetHosts(), func(h string) bool {
+		from, name, ok := strings.Cut(h, "/")
+		switch {
+		case !ok:
+			from, name = "*", h
+		case from == ".":
+			from = g.Namespace
+		}
+		return (from == "*" || from == namespace) && (grants(name, host) || grants(host, name))
 	})
 }
 
@@ -213,16 +236,43 @@ func passesTLS(s *istio.Server) bool {
 	return s.GetTls() != nil && s.GetTls().GetMode() == istio.ServerTLSSettings_PASSTHROUGH && (protocol == "TLS" || protocol == "HTTPS")
 }
 
-// offered reads what a gateway's server writes of a host, and whether that is for a namespace.
-func offered(g *networkingv1.Gateway, written, namespace string) (host string, ok bool) {
-	from, name, scoped := strings.Cut(written, "/")
-	switch {
-	case !scoped:
-		return written, true
-	case from == ".":
-		from = g.Namespace
+// passesTCP reports whether a server hands on whatever comes to a port that has the number of one of our Service's.
+func (w *world) passesTCP(s *istio.Server) bool {
+	return takesTCP(s) && slices.ContainsFunc(plan.TCPPorts(w.scope.Service), func(p corev1.ServicePort) bool { return uint32(p.Port) == s.GetPort().GetNumber() })
+}
+
+func takesTCP(s *istio.Server) bool {
+	return s.GetTls() == nil && slices.Contains([]string{"TCP", "MONGO", "MYSQL", "REDIS"}, strings.ToUpper(s.GetPort().GetProtocol()))
+}
+
+// share is the port of ours at which another VirtualService's TCP comes to the same place; 0 is none. Istio gives a port of TCP to the oldest
+// VirtualService whose hosts its server takes, and has one such server for the port at the same pods.
+func (w *world) share(all gateways, ours []string, theirs *networkingv1.VirtualService) int32 {
+	bound := plan.QualifiedGateways(theirs.Namespace, theirs.Spec.GetGateways())
+	serves := func(gateway string, port int32, namespace string, hosts []string) bool {
+		g := all[gateway]
+		return g != nil && slices.ContainsFunc(g.Spec.GetServers(), func(s *istio.Server) bool {
+			return takesTCP(s) && s.GetPort().GetNumber() == uint32(port) && slices.ContainsFunc(hosts, func(h string) bool { return offers(g, s, namespace, h) })
+		})
 	}
-	return name, from == "*" || from == namespace
+	for _, port := range plan.TCPPorts(w.scope.Service) {
+		for _, a := range ours {
+			for _, b := range bound {
+				if routesPort(theirs, port.Port) && serves(a, port.Port, w.shift.Namespace, w.spec.Hosts) && serves(b, port.Port, theirs.Namespace, theirs.Spec.GetHosts()) &&
+					(a == b || samePods(all[a], all[b])) {
+					return port.Port
+				}
+			}
+		}
+	}
+	return 0
+}
+
+// routesPort reports whether a VirtualService has a route for the TCP of a gateway's port.
+func routesPort(vs *networkingv1.VirtualService, port int32) bool {
+	return slices.ContainsFunc(vs.Spec.GetTcp(), func(route *istio.TCPRoute) bool {
+		return len(route.GetMatch()) == 0 || slices.ContainsFunc(route.GetMatch(), func(m *istio.L4MatchAttributes) bool { return m.GetPort() == 0 || m.GetPort() == uint32(port) })
+	})
 }
 
 // serversOf says what each server of a gateway does with TLS.

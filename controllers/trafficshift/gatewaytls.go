@@ -55,7 +55,7 @@ func (w *world) keepTLS() {
 // checkTLSHosts finds the Gateways that keep a host of ours from being served with TLS. One that is younger than ours does not: it is
 // the one that Istio skips.
 func (r *Reconciler) checkTLSHosts(ctx context.Context, w *world) ([]shift.Problem, error) {
-	if w.scope.TLS == nil && !w.bySNI() || len(w.spec.Hosts) == 0 || len(w.spec.Gateways) > 0 {
+	if w.scope.TLS == nil && w.told() != plan.BySNI || len(w.spec.Hosts) == 0 || len(w.spec.Gateways) > 0 {
 		return nil, nil
 	}
 	var list networkingv1.GatewayList

@@ -94,7 +94,7 @@ func (w *world) useEstablished(all []corev1.Service) {
 	}
 	routed := routedService(w.established, w.shift.Namespace, w.tables[w.shift.Name])
 	routed.Spec.Ports = append(routed.Spec.Ports, w.routedPorts()...)
-	if w.scope.Service == nil || lacksPorts(w.scope.Service, routed) || w.lacksTLS(w.scope.Service) {
+	if w.scope.Service == nil || lacksPorts(w.scope.Service, routed) || w.lacksEntry(w.scope.Service) {
 		w.scope.Service, w.scope.Made = routed, false
 	}
 }
@@ -149,7 +149,7 @@ func (w *world) entry(problems []shift.Problem) (entry plan.Entry, leave bool) {
 			v1alpha1.ReasonDuplicateTLSHost, v1alpha1.ReasonHTTPRequired, v1alpha1.ReasonGatewayNotFound, v1alpha1.ReasonGatewayWithoutHost, v1alpha1.ReasonGatewaySelectsNothing}, p.Reason)
 	})
 	busy := state.Candidate != "" || slices.ContainsFunc(state.Retiring, func(r v1alpha1.Retiring) bool { return !shift.Kept(r) })
-	asked := plan.Entry{Hosts: w.spec.Hosts, Gateways: plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways), Port: live.Port, BySNI: live.BySNI}
+	asked := plan.Entry{Hosts: w.spec.Hosts, Gateways: plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways), Port: live.Port, Told: live.Told}
 	if w.spec.Preview != nil {
 		asked.Preview = w.spec.Preview.Host
 	}
@@ -178,7 +178,14 @@ func (w *world) liveEntry() plan.Entry {
 	for _, to := range destinationsIn(vs) {
 		e.Port = int32(to.GetPort().GetNumber())
 	}
-	e.BySNI = len(vs.Spec.GetTls()) > 0
+	switch {
+	case len(vs.Spec.GetTls()) > 0:
+		e.Told = plan.BySNI
+	case len(vs.Spec.GetTcp()) > 0:
+		e.Told = plan.ByPort
+	default:
+		e.Told = plan.ByHost
+	}
 	if shown, ok := w.tables[plan.PreviewName(w.shift.Name)]; ok && w.ours(shown) && len(shown.Spec.GetHosts()) > 0 {
 		e.Preview = shown.Spec.GetHosts()[0]
 	}

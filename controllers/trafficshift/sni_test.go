@@ -134,3 +134,48 @@ func TestAnAbortGoesBackThoughTheServiceIsNotTLSAnyMore(t *testing.T) {
 		})
 	}
 }
+
+// Hosts of TCP at a Gateway of the user's carry the weights by its port, are taken back there, and keep a route when Sluice goes. Nothing is
+// made beside it.
+func TestHostsOfTCP(t *testing.T) {
+	c := newCluster(t)
+	c.apply(carrying("public", c.ns, 80, "*"))
+	c.Config.AllowedHosts, c.Config.AllowedGateways = []string{"db.example.com"}, []string{c.ns + "/public"}
+	c.apply(tcpService)
+	c.apply(trafficShift + "  hosts: [db.example.com]\n  gateways: [public]\n")
+	c.kubelet()
+	c.run("adoption", 60, resting)
+	c.setImage("micro-api:1.2")
+	c.run("50%", 90, atHalf)
+	if diff := cmp.Diff(map[string]int32{"v1": 50, "v2": 50}, c.weights(hostsTable)); diff != "" {
+		t.Errorf("the hosts' weights (-want +got):\n%s", diff)
+	}
+	hosts := &networkingv1.VirtualService{}
+	c.get(hostsTable, hosts)
+	if routes := hosts.Spec.GetTcp(); len(routes) != 1 || routes[0].GetMatch()[0].GetPort() != 80 || hosts.Spec.GetGateways()[0] != c.ns+"/public" {
+		t.Errorf("routes %v; want one for port 80 of the Gateway", &hosts.Spec)
+	}
+	if c.get("micro-api", &networkingv1.Gateway{}) {
+		t.Error("a Gateway was made")
+	}
+	c.ports(`{"name": "http-metrics", "port": 9090, "targetPort": 9090}, {"name": "tls", "port": 80, "targetPort": "http"}`)
+	c.abort()
+	c.pass()
+	for _, table := range []string{"micro-api", hostsTable} {
+		if got := c.weights(table); got["v1"] != 100 || got["v2"] != 0 {
+			t.Errorf("%s gives %v; want everything on v1", table, got)
+		}
+	}
+	c.refused(v1alpha1.ReasonPortUnsupported, "db.example.com", "name one tcp")
+	c.run("the way back", 60, ended)
+	c.ports(`{"name": "tcp", "port": 80, "targetPort": "http"}`)
+	c.setImage("micro-api:1.1")
+	if err := c.Delete(t.Context(), c.shift()); err != nil {
+		t.Fatal(err)
+	}
+	c.run("the hand-over", 90, func(s *v1alpha1.TrafficShift) bool { return s.Name == "" })
+	left := &networkingv1.VirtualService{}
+	if !c.get(hostsTable, left) || len(left.OwnerReferences) > 0 || left.Spec.GetTcp()[0].GetRoute()[0].GetDestination().GetSubset() != "" {
+		t.Errorf("hosts keep an un-owned VirtualService without subsets: %v", &left.Spec)
+	}
+}
