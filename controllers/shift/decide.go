@@ -147,6 +147,8 @@ func (p *pass) takeBack() {
 		// The mark was lost: the routes are proven to hold before the Deployment's own pods are scaled down again.
 		p.next.SubsetSince, p.next.RoutedSince = nil, nil
 		p.enter(v1alpha1.PhaseAdopting, v1alpha1.StagePinning)
+		p.noticeSubset() // what stands is seen now, as it is when a pass begins
+		p.noticeRoutes()
 	}
 }
 

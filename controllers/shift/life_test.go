@@ -403,6 +403,19 @@ func TestHandingBackWithoutTheMarkBringsTheTemplateUpFirst(t *testing.T) {
 	}
 }
 
+// A handing back that is withdrawn with the mark lost asks in its first pass for what it asks for in the next: the routes stand.
+func TestAWithdrawnHandingBackWithoutTheMarkIsSeenAtOnce(t *testing.T) {
+	w := adopted(t)
+	w.held, w.template, w.intents.Detach = false, 2, true
+	w.run(60, func() bool { return w.last.Reason == v1alpha1.ReasonTemplateNotStable })
+	w.intents.Detach = false
+	w.idle()
+	w.pass(-1)
+	if w.state.Stage != v1alpha1.StagePinning || w.state.RoutedSince == nil {
+		t.Errorf("%s: stage %s, routes seen since %v; want the routes to be pinned, and to be seen", w.last, w.state.Stage, w.state.RoutedSince)
+	}
+}
+
 // Status and mark are lost at once, and the template is one that was refused: users stay where they are, whether or not the service is handed back.
 func TestStatusAndMarkAreLost(t *testing.T) {
 	for name, detach := range map[string]bool{"Kept": false, "HandedBack": true} {
