@@ -86,6 +86,7 @@ const (
 	ReasonSidecarNotNeeded   = "SidecarNotNeeded"
 	ReasonRoutedPast         = "RoutedPast"
 	ReasonVersionSelected    = "VersionSelected"
+	ReasonNotJudged          = "ConnectionsNotJudged"
 )
 
 // Reasons a candidate is taken back for.

@@ -391,6 +391,8 @@ func TestAdvice(t *testing.T) {
 			reason: v1alpha1.ReasonSidecarNotNeeded, says: []string{"no sidecar", "only clients with a sidecar"}},
 		"RoutedPast": {also: strings.NewReplacer("NAME", "legacy", "hosts: [HOST]", "hosts: [legacy.example.com]", "GATEWAYS", "gateways: [public]", "host: HOST", "host: micro-api").Replace(virtualService),
 			reason: v1alpha1.ReasonRoutedPast, says: []string{"/legacy sends legacy.example.com", "sluice.dev/hosts"}},
+		"NotJudged": {service: change("ports: [{name: http, port: 80, targetPort: http}]", "ports: [{name: mysql, port: 3306, targetPort: http}, {name: http-metrics, port: 80, targetPort: http}]"),
+			reason: v1alpha1.ReasonNotJudged, says: []string{"requests to port 80", "connections to port 3306", "a Service of their own"}},
 		"VersionSelected": {also: `
 apiVersion: policy/v1
 kind: PodDisruptionBudget

@@ -124,6 +124,16 @@ func (w *world) checkConnections() []shift.Problem {
 	return problems
 }
 
+// adviseOnConnections tells of ports that nobody judges a candidate by: beside one of HTTP, which may be for metrics alone, connections ride along.
+func (w *world) adviseOnConnections() {
+	http, connected := plan.HTTPPorts(w.scope.Service), slices.Concat(plan.TCPPorts(w.scope.Service), plan.TLSPorts(w.scope.Service))
+	if len(http) == 0 || len(connected) == 0 {
+		return
+	}
+	w.advise(v1alpha1.ReasonNotJudged, "a candidate of Service %s/%s is judged by its requests to port %s, and not by the connections to port %s, which go with the weights all the same; where those are what counts, give them a Service of their own (annotation %s)",
+		w.shift.Namespace, w.scope.Service.Name, numbers(http), numbers(connected), v1alpha1.AnnotationService)
+}
+
 // numbers lists ports.
 func numbers(ports []corev1.ServicePort) string {
 	var text []string

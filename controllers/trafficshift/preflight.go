@@ -28,6 +28,7 @@ func (r *Reconciler) preflight(ctx context.Context, w *world) ([]shift.Problem, 
 	problems := slices.Concat(w.checkSpec(), w.checkPolicy(), r.checkTracking(w), r.checkEvidence(w), w.checkTemplate(), w.checkService(), w.checkConnections(), w.checkNames(),
 		r.checkGatewayAPI(w))
 	w.adviseOnNodes()
+	w.adviseOnConnections()
 	for _, check := range []func(context.Context, *world) ([]shift.Problem, error){
 		r.checkMembership,  // is there a mesh around the pods at all
 		r.checkAutoscalers, // who else scales
