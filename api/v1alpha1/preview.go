@@ -19,6 +19,14 @@ var versionName = regexp.MustCompile(`^v[1-9][0-9]*$`)
 // PreviewsEach reports whether a preview's host is one for each version.
 func PreviewsEach(host string) bool { return strings.Contains(host, PreviewPlace) }
 
+// PreviewWildcard is the name of all hosts of versions, where the version is a whole label; empty where it is not.
+func PreviewWildcard(host string) string {
+	if rest, whole := strings.CutPrefix(host, PreviewPlace); whole && strings.HasPrefix(rest, ".") {
+		return "*" + rest
+	}
+	return ""
+}
+
 // PreviewHost is the host of one version.
 func PreviewHost(host, version string) string { return strings.Replace(host, PreviewPlace, version, 1) }
 

@@ -111,8 +111,8 @@ func (s Scope) GatewayPreviews(d shift.Desired) []string {
 	if !s.hostsEach() {
 		return nil
 	}
-	if rest, whole := strings.CutPrefix(s.Entry.Preview, v1alpha1.PreviewPlace); whole && strings.HasPrefix(rest, ".") {
-		return slices.DeleteFunc([]string{"*" + rest}, func(h string) bool { return slices.Contains(s.Entry.Hosts, h) })
+	if wildcard := v1alpha1.PreviewWildcard(s.Entry.Preview); wildcard != "" {
+		return slices.DeleteFunc([]string{wildcard}, func(h string) bool { return slices.Contains(s.Entry.Hosts, h) })
 	}
 	var hosts []string
 	for _, version := range slices.Concat(s.Hosted, d.Previews) {

@@ -36,6 +36,7 @@ func TestTheSpecThatRulesIsShown(t *testing.T) {
 	want := map[string]any{
 		"strategy": "canary", "pacing": "auto", "hold": "30s", "drain": c.Config.Timing.Drain.String(), "maxErrorRate": "1%", "maxIncrease": "0.5%",
 		"minRequests": 50.0, "maxFailedRequests": 50.0, "reporter": "auto", "capacity": "full", "autoscaler": "refuse", "deadline": "10m0s", "bake": "10m0s",
+		"readyThreshold": "100%", "minReplicas": 1.0, "keepRejected": "0s",
 	}
 	if diff := cmp.Diff(want, c.ruling()); diff != "" {
 		t.Errorf("of a spec that says nothing (-want +got):\n%s", diff)

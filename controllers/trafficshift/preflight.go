@@ -265,7 +265,7 @@ func (r *Reconciler) checkGrants(ctx context.Context, w *world) ([]shift.Problem
 	hosts := granted(ns, v1alpha1.AnnotationAllowedHosts, r.Config.AllowedHosts)
 	gateways := granted(ns, v1alpha1.AnnotationAllowedGateways, r.Config.AllowedGateways)
 	var problems []shift.Problem
-	for _, host := range slices.Concat(w.spec.Hosts, w.previewHost()) {
+	for _, host := range slices.Concat(w.spec.Hosts, w.servedPreview()) {
 		if !slices.ContainsFunc(hosts, func(g string) bool { return grants(g, host) }) {
 			problems = append(problems, problem(v1alpha1.ReasonHostNotAllowed, "host %q is not granted to namespace %s; its administrator grants it with the annotation %s on the Namespace (granted now: %s)",
 				host, w.shift.Namespace, v1alpha1.AnnotationAllowedHosts, list(hosts)))

@@ -97,6 +97,15 @@ func (w *world) previewHost() []string {
 	return nil
 }
 
+// servedPreview is what gateways serve for the previews: of a Gateway that is made, the wildcard that takes the hosts of all versions.
+func (w *world) servedPreview() []string {
+	asked := w.previewHost()
+	if len(w.spec.Gateways) > 0 || len(asked) == 0 || v1alpha1.PreviewWildcard(asked[0]) == "" {
+		return asked
+	}
+	return []string{v1alpha1.PreviewWildcard(asked[0])}
+}
+
 // hostsEach reports whether every version is to have a host of its own.
 func (w *world) hostsEach() bool {
 	return w.spec.Preview != nil && v1alpha1.PreviewsEach(w.spec.Preview.Host)

@@ -248,7 +248,8 @@ func TestHostsOfVersionsAreChecked(t *testing.T) {
 		reason                string
 		words                 []string
 	}{
-		"NotGranted":    {"{{version}}.bank.example.com", "", "", v1alpha1.ReasonHostNotAllowed, []string{"{{version}}.bank.example.com"}},
+		"NotGranted":    {"{{version}}.bank.example.com", "", "", v1alpha1.ReasonHostNotAllowed, []string{`"*.bank.example.com"`}},
+		"NotAllOfThem":  {"{{version}}.text.example.com", "", "", v1alpha1.ReasonHostNotAllowed, []string{`"*.text.example.com"`}},
 		"Claimed":       {"{{version}}.p.example.com", foreign("theirs", "v2.p.example.com", "micro-api"), "", v1alpha1.ReasonHostClaimed, []string{"v2.p.example.com"}},
 		"NoSuchVersion": {"{{version}}.p.example.com", foreign("theirs", "v9.p.example.com", "micro-api"), "", "", nil},
 		"NameTaken":     {"{{version}}.p.example.com", foreign("micro-api-v1-preview", "x.example.com", "x"), "", v1alpha1.ReasonNameTaken, []string{"VirtualService", "micro-api-v1-preview"}},
@@ -260,7 +261,7 @@ func TestHostsOfVersionsAreChecked(t *testing.T) {
 			c := newCluster(t)
 			c.Config.AllowedGateways = []string{"*"}
 			c.adoptWith(service, blueGreen)
-			c.Config.AllowedHosts = append(c.Config.AllowedHosts, "*.p.example.com", "was-{{version}}.example.com")
+			c.Config.AllowedHosts = append(c.Config.AllowedHosts, "*.p.example.com", "was-{{version}}.example.com", "{{version}}.text.example.com")
 			c.edit(each("was-{{version}}.example.com")) // granted as it is written
 			c.pass()
 			before := c.hosted()

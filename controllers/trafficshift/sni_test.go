@@ -104,7 +104,7 @@ func TestAnHTTPPortDoesNotTakeOverHostsOfTLS(t *testing.T) {
 	if after["hosts"] != before["hosts"] || after["gateway"] != before["gateway"] {
 		t.Errorf("hosts or Gateway were written: %v, before %v", after, before)
 	}
-	if got := condition(c.shift(), v1alpha1.ConditionAccepted); got != "True Accepted" {
+	if got := condition(c.shift(), v1alpha1.ConditionAccepted); got != "True AcceptedWithAdvice" { // the connections ride along from now on
 		t.Errorf("Accepted is %q", got)
 	}
 }
