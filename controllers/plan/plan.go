@@ -59,10 +59,10 @@ type Step struct {
 }
 
 // Plan is an ordered list of groups. All steps of a group are tried, and their errors joined: neither VirtualService of a rollback
-// waits for the other. A group is begun only when every step of the one before has succeeded.
+// waits for the other. A group is begun only when every step of those before has succeeded, but of one aside.
 //
-// The order is: routes, then what new versions need (records, Deployments, Service, Gateway, subsets), then what old versions no
-// longer need, then what no user waits for. It holds the mesh's rule R1 both ways, because a route never names a subset that was not read back from the
+// The order is: routes, then what new versions need (records, Deployments, Service, Gateway, subsets, addresses for testers), then what old versions no
+// longer need. It holds the mesh's rule R1 both ways, because a route never names a subset that was not read back from the
 // cluster, and a subset never goes while a route that was read back names it (controllers/shift sees to both).
 type Plan []Group
 
@@ -70,6 +70,8 @@ type Plan []Group
 type Group struct {
 	Name  string
 	Steps []Step
+	// Aside is set where the groups that follow do not wait for it.
+	Aside bool
 }
 
 // Scope is what the objects are made for, and from.
@@ -163,18 +165,18 @@ func For(s Scope, d shift.Desired) (Plan, error) {
 	}
 	mesh := s.routing()
 	groups := []Group{
-		{"routes", mesh.routes(d)},
-		{"records", s.records(d)},
-		{"service", mesh.entry(d)},
-		{"deployments", deployments},
-		{"subsets", mesh.subsets(d)},
-		{"undo", undo},
-		{"pause", s.pause(d)},
-		{"template", s.template(d)},
-		{"history", s.prune(d)},
-		{"release", s.release(d)},
-		{"autoscaler", slices.Concat(s.autoscaler(d), s.scaledObject(d))},
-		{"previews", mesh.previews(d)},
+		{Name: "routes", Steps: mesh.routes(d)},
+		{Name: "records", Steps: s.records(d)},
+		{Name: "service", Steps: mesh.entry(d)},
+		{Name: "deployments", Steps: deployments},
+		{Name: "subsets", Steps: mesh.subsets(d)},
+		{Name: "previews", Steps: mesh.previews(d), Aside: true},
+		{Name: "undo", Steps: undo},
+		{Name: "pause", Steps: s.pause(d)},
+		{Name: "template", Steps: s.template(d)},
+		{Name: "history", Steps: s.prune(d)},
+		{Name: "release", Steps: s.release(d)},
+		{Name: "autoscaler", Steps: slices.Concat(s.autoscaler(d), s.scaledObject(d))},
 	}
 	plan := make(Plan, 0, len(groups))
 	for _, g := range groups {

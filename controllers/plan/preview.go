@@ -26,8 +26,8 @@ func (s Scope) Addresses() bool {
 }
 
 // previews are the addresses of the live versions, for whoever wants to see one of them: a Service for each version that has a subset,
-// and where it is asked for a host. They go with the subset, which no route names by then. They are written last: nothing that users
-// need waits for them.
+// and where it is asked for a host. They go with the subset, which no route names by then. A candidate is shown, and a version
+// leaves, when they were read back; nothing else waits for them.
 func (s Scope) previews(d shift.Desired) []Step {
 	if !d.Mesh && !d.Unroute {
 		return nil

@@ -60,6 +60,25 @@ func previewing(s *v1alpha1.TrafficShift) bool {
 	return s.Status.State.Exposure == v1alpha1.ExposurePreview
 }
 
+// Whatever becomes of an address for testers, users' pods and the template do not wait for it; it is told of.
+func TestAnAddressThatCannotBeWrittenHoldsNothingUp(t *testing.T) {
+	c := newCluster(t)
+	c.refuse = func(o any) error {
+		if named, ok := o.(interface{ GetName() string }); ok && named.GetName() == "micro-api-preview" {
+			return denied("not today")
+		}
+		return nil
+	}
+	c.Config.AllowedHosts = append(c.Config.AllowedHosts, "shop.example.com", "preview.example.com")
+	c.apply(service)
+	c.apply(strings.Replace(blueGreen, "hold: 3s", "hold: 3s\n  preview: {host: preview.example.com}", 1))
+	c.kubelet()
+	c.struggle("adoption", 60, func(s *v1alpha1.TrafficShift) bool { return s.Status.Phase == v1alpha1.PhaseStable && s.Status.RefusedWrite != nil })
+	if diff := cmp.Diff([]string{"micro-api 0", "micro-api-v1 3"}, c.deploymentSizes()); diff != "" {
+		t.Errorf("pods (-want +got):\n%s", diff)
+	}
+}
+
 // A version's address is there while it has a subset, under its own name, and is no second candidate for the traffic. Without news
 // nothing is written again.
 func TestEveryLiveVersionHasAnAddress(t *testing.T) {

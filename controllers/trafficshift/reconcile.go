@@ -3,7 +3,6 @@ package trafficshift
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -119,7 +118,7 @@ func conflictIsNoError(err error) (ctrl.Result, error) {
 }
 
 // execute runs the plan. All steps of a group are tried, so that neither VirtualService of a rollback waits for the other; after a group
-// that has failed only pods are added.
+// that has failed only pods are added, unless it is one aside.
 func (r *Reconciler) execute(ctx context.Context, w *world, d shift.Decision) error {
 	if w.scope.Template == nil {
 		return r.letGo(ctx, w.shift)
@@ -131,7 +130,7 @@ func (r *Reconciler) execute(ctx context.Context, w *world, d shift.Decision) er
 	if err != nil {
 		return fmt.Errorf("planning: %w", err)
 	}
-	var failed error
+	var failed, aside error
 	for _, group := range groups {
 		var errs []error
 		for _, step := range group.Steps {
@@ -144,11 +143,15 @@ func (r *Reconciler) execute(ctx context.Context, w *world, d shift.Decision) er
 			}
 			errs = append(errs, attempted(step.String(), err))
 		}
-		if err := errors.Join(errs...); err != nil {
-			failed = cmp.Or(failed, fmt.Errorf("writing %s: %w", group.Name, first(errs)))
+		switch err := first(errs); {
+		case err == nil:
+		case group.Aside:
+			aside = fmt.Errorf("writing %s: %w", group.Name, err)
+		default:
+			failed = cmp.Or(failed, fmt.Errorf("writing %s: %w", group.Name, err))
 		}
 	}
-	return failed
+	return cmp.Or(failed, aside)
 }
 
 // raisesCapacity reports whether a step only adds pods: that depends on no route, and must not wait for one that cannot be written.
