@@ -148,7 +148,7 @@ func (r *release) look(ts *v1alpha1.TrafficShift) (reached string, err error) {
 	if !r.known(ts) {
 		return "", nil
 	}
-	if r.candidate == "" {
+	if r.candidate == "" && released(ts) {
 		r.candidate = status.Candidate
 	}
 	if r.candidate != "" && status.Candidate != r.candidate && r.want != stable {
@@ -157,6 +157,12 @@ func (r *release) look(ts *v1alpha1.TrafficShift) (reached string, err error) {
 		}
 	}
 	return r.stands(ts)
+}
+
+// released reports whether the candidate is what the template asks for. One on its way back may be of the template before, and so may one of a
+// shift that is suspended.
+func released(ts *v1alpha1.TrafficShift) bool {
+	return ts.Status.Phase != v1alpha1.PhaseRollingBack && view.Reason(ts) != v1alpha1.ReasonSuspended
 }
 
 // stands is what it means where a shift stands.

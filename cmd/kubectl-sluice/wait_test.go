@@ -114,6 +114,45 @@ func TestWaitDoesNotTakeTheReleaseBeforeForThis(t *testing.T) {
 	})
 }
 
+// A status that knows the new generation still shows the version before, on its way back: that is another's end, whatever it is.
+func TestWaitDoesNotTakeTheVersionThatGoesBackForItsOwn(t *testing.T) {
+	second := all(at(3), ending("v2", v1alpha1.ReasonSuperseded), releasing("v3", 0, v1alpha1.ReasonWaitingForPods))
+	promoted, suspended := all(ending("v3", v1alpha1.ReasonPromoted), resting("v3")), releasing("v2", 500, v1alpha1.ReasonSuspended)
+	for name, tc := range map[string]struct {
+		life life
+		want string
+		code int
+		says string
+	}{
+		"Superseded":            {life{all(at(3), goingBack("v2", v1alpha1.ReasonSuperseded)), second, promoted}, "promoted", 0, "v3 was promoted"},
+		"SupersededAndRefused":  {life{all(at(3), goingBack("v2", v1alpha1.ReasonSuperseded)), second, refused("v3")}, "rejected", 0, "v3 was not promoted"},
+		"AFixOfABadOne":         {life{all(at(3), goingBack("v2", v1alpha1.ReasonErrorRate)), second, promoted}, "promoted", 0, "v3 was promoted"},
+		"ItsOwnIsRefused":       {life{all(at(3), goingBack("v2", v1alpha1.ReasonErrorRate)), refused("v2")}, "promoted", exitEnded, "v2 was refused"},
+		"ItsOwnIsRefusedAsSaid": {life{all(at(3), goingBack("v2", v1alpha1.ReasonErrorRate)), refused("v2")}, "rejected", 0, "v2 was refused"},
+		"Suspended":             {life{all(at(3), suspended), goingBack("v2", v1alpha1.ReasonSuperseded), second, promoted}, "promoted", 0, "v3 was promoted"},
+		"SuspendedItself":       {life{all(at(3), suspended), all(ending("v2", v1alpha1.ReasonPromoted), resting("v2"))}, "promoted", 0, "users are on v2"},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			c := api(deployment(3), shift(at(2), releasing("v2", 500, v1alpha1.ReasonHolding)))
+			lives(t, c, tc.life...)
+			began := time.Now()
+			code, out, failure := person{}.does(t, c, "wait", "micro-api", "--for", tc.want, "--timeout=1m")
+			if code != tc.code || !strings.Contains(out+failure, tc.says) || time.Since(began) != time.Duration(len(tc.life))*time.Second {
+				t.Errorf("exit %d after %s, want %d and %q at the end\n%s%s", code, time.Since(began), tc.code, tc.says, out, failure)
+			}
+			time.Sleep(time.Minute)
+		})
+	}
+}
+
+// goingBack is a version that is taken back, for a reason.
+func goingBack(version, reason string) func(*v1alpha1.TrafficShift) {
+	return func(ts *v1alpha1.TrafficShift) {
+		releasing(version, 500, reason)(ts)
+		stands(ts, v1alpha1.PhaseRollingBack, reason, version+" goes back")
+	}
+}
+
 const qualified = "deployment/micro-api" // as kubectl writes it
 
 // A watch that is dropped, and an API server that is away for a while, are outlived.
