@@ -171,15 +171,15 @@ func (r *release) stands(ts *v1alpha1.TrafficShift) (string, error) {
 	switch {
 	case status.Phase == v1alpha1.PhaseDetaching:
 		return "", failed(exitEnded, "%s is being handed back to its Deployment: %s", ts.Name, status.Message)
-	case meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReady):
+	case status.State.Undo != nil && (r.want != paused || !view.Waits(ts)):
+		return "", nil // another template is on its way into the Deployment: where users are now is not what is waited for
+	case meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReady) && status.State.Undo == nil:
 		if r.want == promoted || r.want == stable {
 			return fmt.Sprintf("users are on %s: %s", status.Stable, status.Message), nil
 		}
 		return "", failed(exitEnded, "%s is not %s: users are on %s, and nothing is being released", ts.Name, r.want, status.Stable)
 	case r.want == paused && view.Waits(ts):
 		return status.Message, nil
-	case status.State.Undo != nil:
-		return "", nil // the template that is refused is on its way out of the Deployment
 	case status.Phase == v1alpha1.PhaseFailed && meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionStalled):
 		if r.want == rejected {
 			return status.Message, nil

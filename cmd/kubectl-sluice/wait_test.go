@@ -48,6 +48,10 @@ func TestWait(t *testing.T) {
 		"Rejected":                  {life{all(at(2), releasing("v2", 50, v1alpha1.ReasonHolding)), refused("v2")}, "rejected", 0, "v2 was not promoted"},
 		"NotRejectedButPromoted":    {life{all(at(2), resting("v2"))}, "rejected", exitEnded, "users are on v2"},
 		"AnUndoIsOnItsWay":          {life{all(at(2), refused("v2"), undoing("v1")), all(at(3), undoing(""), resting("v1"))}, "stable", 0, "users are on v1"},
+		"AnUndoIsNotWrittenYet":     {life{all(at(2), undoing("v0")), all(at(3), undoing(""), releasing("v0", 50, v1alpha1.ReasonHolding)), all(ending("v0", v1alpha1.ReasonPromoted), resting("v0"))}, "promoted", 0, "v0 was promoted"},
+		"PausedAfterAnUndo":         {life{all(at(2), undoing("v0")), all(at(3), undoing(""), releasing("v0", 50, v1alpha1.ReasonPaused))}, "paused", 0, "v0 at 5%"},
+		"RejectedAfterAnUndo":       {life{all(at(2), undoing("v0")), all(at(3), undoing(""), releasing("v0", 50, v1alpha1.ReasonHolding)), refused("v0")}, "rejected", 0, "v0 was not promoted"},
+		"SuspendedBeforeAnUndo":     {life{all(at(2), undoing("v0"), suspended)}, "paused", 0, "suspended"},
 		"HandedBack":                {life{all(at(2), releasing("v2", 50, v1alpha1.ReasonHolding)), detaching}, "promoted", exitEnded, "handed back"},
 		"ASpecThatIsNotLookedAtYet": {life{all(at(2), refused("v2"), unread), all(resting("v2"), looked)}, "promoted", 0, "users are on v2"},
 	} {
@@ -88,6 +92,11 @@ func undoing(version string) func(*v1alpha1.TrafficShift) {
 	}
 }
 
+// suspended is a shift at rest for which nothing is written.
+func suspended(ts *v1alpha1.TrafficShift) {
+	stands(ts, v1alpha1.PhaseStable, v1alpha1.ReasonSuspended, "suspended by its owner")
+}
+
 // unread is a spec that was changed after the status was written; looked is a status that knows it.
 func unread(ts *v1alpha1.TrafficShift) { ts.Status.ObservedGeneration = ts.Generation - 1 }
 func looked(ts *v1alpha1.TrafficShift) { ts.Status.ObservedGeneration = ts.Generation }
@@ -117,7 +126,7 @@ func TestWaitDoesNotTakeTheReleaseBeforeForThis(t *testing.T) {
 // A status that knows the new generation still shows the version before, on its way back: that is another's end, whatever it is.
 func TestWaitDoesNotTakeTheVersionThatGoesBackForItsOwn(t *testing.T) {
 	second := all(at(3), ending("v2", v1alpha1.ReasonSuperseded), releasing("v3", 0, v1alpha1.ReasonWaitingForPods))
-	promoted, suspended := all(ending("v3", v1alpha1.ReasonPromoted), resting("v3")), releasing("v2", 500, v1alpha1.ReasonSuspended)
+	promoted, held := all(ending("v3", v1alpha1.ReasonPromoted), resting("v3")), releasing("v2", 500, v1alpha1.ReasonSuspended)
 	for name, tc := range map[string]struct {
 		life life
 		want string
@@ -129,8 +138,8 @@ func TestWaitDoesNotTakeTheVersionThatGoesBackForItsOwn(t *testing.T) {
 		"AFixOfABadOne":         {life{all(at(3), goingBack("v2", v1alpha1.ReasonErrorRate)), second, promoted}, "promoted", 0, "v3 was promoted"},
 		"ItsOwnIsRefused":       {life{all(at(3), goingBack("v2", v1alpha1.ReasonErrorRate)), refused("v2")}, "promoted", exitEnded, "v2 was refused"},
 		"ItsOwnIsRefusedAsSaid": {life{all(at(3), goingBack("v2", v1alpha1.ReasonErrorRate)), refused("v2")}, "rejected", 0, "v2 was refused"},
-		"Suspended":             {life{all(at(3), suspended), goingBack("v2", v1alpha1.ReasonSuperseded), second, promoted}, "promoted", 0, "v3 was promoted"},
-		"SuspendedItself":       {life{all(at(3), suspended), all(ending("v2", v1alpha1.ReasonPromoted), resting("v2"))}, "promoted", 0, "users are on v2"},
+		"Suspended":             {life{all(at(3), held), goingBack("v2", v1alpha1.ReasonSuperseded), second, promoted}, "promoted", 0, "v3 was promoted"},
+		"SuspendedItself":       {life{all(at(3), held), all(ending("v2", v1alpha1.ReasonPromoted), resting("v2"))}, "promoted", 0, "users are on v2"},
 	} {
 		bubble(t, name, func(t *testing.T) {
 			c := api(deployment(3), shift(at(2), releasing("v2", 500, v1alpha1.ReasonHolding)))
