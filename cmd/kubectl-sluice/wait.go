@@ -122,7 +122,10 @@ type release struct {
 // releaseOf reads which template is meant, before anything else: what comes after is of that or of a later one.
 func releaseOf(ctx context.Context, c client.Client, key client.ObjectKey, want goal) (*release, error) {
 	d := &appsv1.Deployment{}
-	if err := c.Get(ctx, key, d); err != nil && !apierrors.IsNotFound(err) {
+	switch err := c.Get(ctx, key, d); {
+	case apierrors.IsForbidden(err):
+		return nil, fmt.Errorf("reading which template is to be waited for needs \"get\" of deployments.apps in namespace %s: %w", key.Namespace, err)
+	case err != nil && !apierrors.IsNotFound(err):
 		return nil, fmt.Errorf("reading which template is to be waited for: %w", err)
 	}
 	return &release{want: want, generation: d.Generation, uid: string(d.UID), expected: d.Annotations[v1alpha1.AnnotationStrategy] != ""}, nil

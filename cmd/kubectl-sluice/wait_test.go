@@ -1,12 +1,17 @@
 package main
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 )
@@ -253,6 +258,22 @@ func TestWaitQuotesWithoutControlCharacters(t *testing.T) {
 			t.Errorf("it tells %q, and fails with %q", out, failure)
 		}
 	})
+}
+
+// Which template is meant is read from the Deployment. Where that is forbidden nothing is guessed: any status would count.
+func TestWaitSaysWhatItMayNotRead(t *testing.T) {
+	c := interceptor.NewClient(api(deployment(2), shift(at(2))), interceptor.Funcs{
+		Get: func(_ context.Context, _ client.WithWatch, key client.ObjectKey, _ client.Object, _ ...client.GetOption) error {
+			return apierrors.NewForbidden(schema.GroupResource{Group: "apps", Resource: "deployments"}, key.Name, nil)
+		},
+	})
+	code, out, failure := person{}.does(t, c, "wait", "micro-api")
+	if code != exitError || !strings.Contains(failure, `needs "get" of deployments.apps in namespace shop`) || !strings.Contains(failure, "forbidden") {
+		t.Errorf("exit %d\n%s%s", code, out, failure)
+	}
+	if text := page(t, "cli.md"); !strings.Contains(text, "`get` of `deployments.apps`") {
+		t.Error("docs/cli.md does not say what wait needs")
+	}
 }
 
 func TestWaitRefusesWhatItDoesNotKnow(t *testing.T) {
