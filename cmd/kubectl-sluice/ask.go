@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/cmd/internal/view"
 )
 
 // verb is something that a person may ask of a shift.
@@ -239,7 +240,7 @@ func (p *plugin) asksFor(word, what string) error {
 	if !p.asksBack {
 		return errors.New(what + " Where nobody can be asked back, --yes says that this is meant")
 	}
-	p.write(fmt.Sprintf("%s Type %s to go on: ", what, word))
+	p.write(view.Clean(fmt.Sprintf("%s Type %s to go on:", what, word)) + " ")
 	line, _ := bufio.NewReader(p.streams.In).ReadString('\n')
 	if strings.TrimSpace(line) != word {
 		return errors.New("nothing was asked for")
@@ -340,7 +341,7 @@ func (p *plugin) versions(cmd *cobra.Command, args []string, _ string) ([]cobra.
 	found := []cobra.Completion{v1alpha1.Previous}
 	for _, r := range around(ctx, c, ts).Records {
 		if r.Verdict == v1alpha1.ReasonPromoted {
-			found = append(found, cobra.CompletionWithDesc(r.Version, strings.Join(r.Images, ", ")))
+			found = append(found, cobra.CompletionWithDesc(view.Clean(r.Version), view.Clean(strings.Join(r.Images, ", "))))
 		}
 	}
 	return found, cobra.ShellCompDirectiveNoFileComp

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +12,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 )
@@ -157,6 +163,39 @@ func TestSkippingGatesAsksBack(t *testing.T) {
 				t.Errorf("told what that means: %v\n%s%s", said, out, failure)
 			}
 		})
+	}
+}
+
+// What the API server and its webhooks answer, and what stands in status and in records, was written by others.
+func TestNothingThatIsQuotedSteersATerminal(t *testing.T) {
+	const bad = "\x1b[2J\u202egone\u200b\a"
+	quoting := interceptor.NewClient(api(shift(releasing("v3", 200, v1alpha1.ReasonHolding))), interceptor.Funcs{
+		Patch: func(context.Context, client.WithWatch, client.Object, client.Patch, ...client.PatchOption) error {
+			return errors.New("admission webhook denied it:\n  " + bad + "\nask them")
+		},
+	})
+	named := api(shift(releasing("v3", 200, v1alpha1.ReasonHolding), func(ts *v1alpha1.TrafficShift) { ts.Status.Candidate, ts.Status.Phase = "v3", v1alpha1.Phase(bad) }))
+	objects := append(versionOf("v1", "micro-api:"+bad, "kubectl-create", v1alpha1.ReasonPromoted, 3), shift())
+	for _, tc := range []struct {
+		c    client.WithWatch
+		args []string
+		says string
+	}{
+		{quoting, []string{"abort", "micro-api"}, "admission webhook denied it:\n[2Jgone\nask them"},
+		{named, []string{"get", "micro-api"}, "[2Jgone"},
+		{named, []string{"__complete", "get", ""}, "[2Jgone"},
+		{api(objects...), []string{"__complete", "undo", "micro-api", "--to", ""}, "v1\tmicro-api: [2Jgone"},
+	} {
+		_, out, failure := person{}.does(t, tc.c, tc.args...)
+		if said := out + failure; strings.ContainsAny(said, bad[:1]+"\u202e\u200b\a") || !strings.Contains(said, tc.says) {
+			t.Errorf("%v: %q, want %q in it", tc.args, said, tc.says)
+		}
+	}
+	var typed bytes.Buffer
+	p := newPlugin(genericiooptions.IOStreams{In: strings.NewReader("v3\n"), Out: &typed})
+	p.asksBack = true
+	if err := p.asksFor("v3", "v3 "+bad); err != nil || typed.String() != "v3 [2Jgone Type v3 to go on: " {
+		t.Errorf("it asks %q (%v)", typed.String(), err)
 	}
 }
 

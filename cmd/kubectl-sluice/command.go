@@ -168,7 +168,7 @@ func (p *plugin) names(most int) cobra.CompletionFunc {
 		var found []cobra.Completion
 		for _, ts := range list.Items {
 			if !slices.Contains(args, ts.Name) {
-				found = append(found, cobra.CompletionWithDesc(ts.Name, string(ts.Status.Phase)))
+				found = append(found, cobra.CompletionWithDesc(ts.Name, view.Clean(string(ts.Status.Phase))))
 			}
 		}
 		return found, cobra.ShellCompDirectiveNoFileComp

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -52,6 +53,15 @@ func exitCode(err error) int {
 	return exitError
 }
 
+// told is an error as it is printed, line by line: it may quote the API server, and what webhooks say through it.
+func told(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	for i := range lines {
+		lines[i] = view.Clean(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal kills
@@ -59,7 +69,7 @@ func main() {
 	p.colour, p.terminal, p.asksBack = printers.AllowsColorOutput(os.Stdout), printers.IsTerminal(os.Stdout), printers.IsTerminal(os.Stdin)
 	err := p.command().ExecuteContext(ctx)
 	if err != nil && !errors.Is(err, context.Canceled) {
-		fmt.Fprintln(os.Stderr, "error:", err)
+		fmt.Fprintln(os.Stderr, "error:", told(err))
 	}
 	os.Exit(exitCode(err))
 }

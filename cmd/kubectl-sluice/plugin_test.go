@@ -139,7 +139,7 @@ func (who person) doesUntil(t *testing.T, ctx context.Context, c client.WithWatc
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
 	if err != nil {
-		stderr.WriteString(err.Error())
+		stderr.WriteString(told(err))
 	}
 	return exitCode(err), stdout.String(), stderr.String()
 }

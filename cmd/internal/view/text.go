@@ -41,7 +41,7 @@ func (s Shift) Screen(st Style) string {
 	}
 	line("Name", s.Name)
 	line("Namespace", s.Namespace)
-	fmt.Fprintf(&b, "%-11s %s\n", "Phase:", st.paint(s.Mood, marks[s.Mood]+" "+s.phase()))
+	fmt.Fprintf(&b, "%-11s %s\n", "Phase:", st.paint(s.Mood, Clean(marks[s.Mood]+" "+s.phase())))
 	line("Why", s.Why)
 	line("Until", s.until())
 	line("Strategy", s.Strategy)
@@ -255,11 +255,15 @@ func (st Style) paint(m Mood, text string) string {
 	return "\x1b[" + colours[m] + "m" + text + "\x1b[0m"
 }
 
-// Clean keeps a text to one line, and takes out what would steer a terminal: messages quote webhooks and pods.
+// Clean keeps a text to one line, and takes out what would steer a terminal, turn the text around or not be seen: messages quote webhooks and
+// pods.
 func Clean(text string) string {
 	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		switch {
+		case unicode.IsControl(r):
 			return ' '
+		case unicode.Is(unicode.Cf, r):
+			return -1
 		}
 		return r
 	}, text)

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
@@ -87,7 +88,7 @@ func TestColours(t *testing.T) {
 	paints := strings.NewReplacer("\x1b[31m", "", "\x1b[32m", "", "\x1b[33m", "", "\x1b[36m", "", "\x1b[0m", "")
 	for name, w := range worlds(t) {
 		plain, coloured := Of(w).Screen(Style{}), Of(w).Screen(Style{Colour: true})
-		if strings.ContainsAny(plain, "\x1b\x07") {
+		if steers(plain) {
 			t.Errorf("%s: control characters without colour:\n%q", name, plain)
 		}
 		if coloured == plain {
@@ -95,6 +96,26 @@ func TestColours(t *testing.T) {
 		}
 		if got := paints.Replace(coloured); got != plain {
 			t.Errorf("%s: colours change more than the colour:\n%s", name, cmp.Diff(plain, got))
+		}
+	}
+}
+
+// steers reports whether a text has, beside its lines, what a terminal acts on or does not show.
+func steers(text string) bool {
+	return strings.ContainsFunc(strings.ReplaceAll(text, "\n", ""), func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf) })
+}
+
+func TestClean(t *testing.T) {
+	for text, want := range map[string]string{
+		"one\r\ntwo\t three":                      "one two three",
+		"\x1b[2Jgone\a":                           "[2Jgone",
+		"image:1.\u202e3\u202c, \u2066x\u2069":    "image:1.3, x",
+		"mi\u200bcro\u200d-\ufeffapi\u00ad\u200e": "micro-api",
+		"two\u2028lines\u0085of it":               "two lines of it",
+		"größer ✔ 日本":                             "größer ✔ 日本",
+	} {
+		if got := Clean(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
 		}
 	}
 }
