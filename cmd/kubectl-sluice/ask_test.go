@@ -251,7 +251,7 @@ func TestDetach(t *testing.T) {
 		if code != 0 || !strings.HasSuffix(out, "micro-api: the routes let go\nmicro-api is handed back\n") {
 			t.Errorf("exit %d\n%s%s", code, out, failure)
 		}
-		if diff := cmp.Diff([]written{{Annotations: map[string]*string{v1alpha1.AnnotationDetach: to("true")}, Manager: "kubectl-sluice"}}, writes); diff != "" {
+		if diff := cmp.Diff([]written{{Annotations: map[string]*string{v1alpha1.AnnotationDetach: to("true"), v1alpha1.AnnotationForce: nil}, Manager: "kubectl-sluice"}}, writes); diff != "" {
 			t.Errorf("written (-want +got):\n%s", diff)
 		}
 	})
@@ -271,17 +271,28 @@ func TestDetach(t *testing.T) {
 		"forced":           {[]string{"--force", "--yes"}, person{}, map[string]*string{v1alpha1.AnnotationDetach: to("true"), v1alpha1.AnnotationForce: to("true")}},
 		"forced, typed":    {[]string{"--force"}, person{typed: "micro-api\n", asksBack: true}, map[string]*string{v1alpha1.AnnotationDetach: to("true"), v1alpha1.AnnotationForce: to("true")}},
 		"forced by nobody": {[]string{"--force"}, person{}, nil},
+		"forced before":    {nil, person{}, map[string]*string{v1alpha1.AnnotationDetach: to("true"), v1alpha1.AnnotationForce: nil}}, // what somebody dared once is not dared again
 		"cancelled":        {[]string{"--cancel"}, person{}, map[string]*string{v1alpha1.AnnotationDetach: nil, v1alpha1.AnnotationForce: nil}},
 	} {
 		var writes []written
 		c := recording(t, api(shift(func(ts *v1alpha1.TrafficShift) {
-			if tc.args[0] == "--cancel" {
+			switch name {
+			case "cancelled":
 				ts.Annotations = map[string]string{v1alpha1.AnnotationDetach: "true", v1alpha1.AnnotationForce: "true"}
+			case "forced before":
+				ts.Annotations = map[string]string{v1alpha1.AnnotationForce: "true"}
 			}
 		})), &writes)
 		code, out, failure := tc.who.does(t, c, append([]string{"detach", "micro-api", "--no-wait"}, tc.args...)...)
 		if (code == 0) != (tc.want != nil) || len(writes) > 1 || len(writes) == 1 && !cmp.Equal(tc.want, writes[0].Annotations) || len(writes) == 0 && tc.want != nil {
 			t.Errorf("%s: exit %d, written %+v\n%s%s", name, code, writes, out, failure)
+		}
+		ts := &v1alpha1.TrafficShift{}
+		if err := c.Get(t.Context(), client.ObjectKeyFromObject(shift()), ts); err != nil {
+			t.Fatal(err)
+		}
+		if _, forced := ts.Annotations[v1alpha1.AnnotationForce]; forced != (tc.want[v1alpha1.AnnotationForce] != nil) {
+			t.Errorf("%s: it is left with %v", name, ts.Annotations)
 		}
 	}
 }

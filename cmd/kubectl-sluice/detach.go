@@ -52,10 +52,10 @@ func (p *plugin) detach(ctx context.Context, c client.WithWatch, key client.Obje
 	if err != nil {
 		return err
 	}
-	annotations := map[string]string{v1alpha1.AnnotationDetach: "true"}
+	annotations := map[string]string{v1alpha1.AnnotationDetach: "true", v1alpha1.AnnotationForce: ""} // a --force of before was for the template of then
 	switch {
 	case o.cancel:
-		annotations = map[string]string{v1alpha1.AnnotationDetach: "", v1alpha1.AnnotationForce: ""}
+		annotations[v1alpha1.AnnotationDetach] = ""
 	case o.force:
 		annotations[v1alpha1.AnnotationForce] = "true"
 		if !o.yes && o.dryRun == "none" {
