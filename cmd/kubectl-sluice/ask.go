@@ -302,6 +302,9 @@ func (p *plugin) answered(ctx context.Context, c client.WithWatch, asked *v1alph
 			p.say("Done: %s", a.Message)
 			return true, nil
 		}
+		if now := ts.Annotations[v.key]; now != "" && now != value {
+			return true, failed(exitEnded, "%s=%s was overwritten by another request (%s) before it was answered, and does nothing", v.key, value, now)
+		}
 		return false, nil
 	}).run(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -109,6 +109,49 @@ func TestNobodyAnswers(t *testing.T) {
 	})
 }
 
+// An annotation holds one request. Who was written over is told so at once, and not that his request stands.
+func TestAnotherRequestOverwritesIt(t *testing.T) {
+	going := releasing("v3", 200, v1alpha1.ReasonHolding)
+	bubble(t, "NotAnswered", func(t *testing.T) {
+		c, began := api(shift(going)), time.Now()
+		go func() {
+			time.Sleep(2 * time.Second)
+			if code, _, failure := (person{}).does(t, c, "promote", "micro-api", "--no-wait"); code != 0 {
+				t.Errorf("the second: exit %d: %s", code, failure)
+			}
+		}()
+		code, _, failure := person{}.does(t, c, "promote", "micro-api")
+		want := "sluice.dev/promote=v3@20 was overwritten by another request (v3@20#2) before it was answered"
+		if code != exitEnded || time.Since(began) != 2*time.Second || !strings.Contains(failure, want) || strings.Contains(failure, "stands") {
+			t.Errorf("exit %d after %s: %s", code, time.Since(began), failure)
+		}
+	})
+	bubble(t, "APauseIsEnded", func(t *testing.T) {
+		c := api(shift(going))
+		go func() {
+			time.Sleep(time.Second)
+			_, _, _ = person{}.does(t, c, "resume", "micro-api", "--no-wait")
+		}()
+		if code, _, failure := (person{}).does(t, c, "pause", "micro-api"); code != exitEnded || !strings.Contains(failure, "sluice.dev/paused=true was overwritten by another request (false)") {
+			t.Errorf("exit %d: %s", code, failure)
+		}
+	})
+	bubble(t, "AnsweredBefore", func(t *testing.T) { // the answer is written before the annotation goes, and both may be seen at once
+		c := api(shift(going))
+		dropped := shaky(c, 0)
+		go func() {
+			time.Sleep(500 * time.Millisecond)
+			update(t, c, func(ts *v1alpha1.TrafficShift) {
+				ts.Status.Actions = []v1alpha1.ActionRecord{asked(v1alpha1.ActionPromote, "v3@20")}
+			})
+			_, _, _ = person{}.does(t, c, "promote", "micro-api", "--no-wait")
+		}()
+		if code, out, failure := (person{}).does(t, dropped, "promote", "micro-api"); code != 0 || !strings.Contains(out, "Done") {
+			t.Errorf("exit %d: %s%s", code, out, failure)
+		}
+	})
+}
+
 // What is in force already is not asked for again: no answer would come.
 func TestAPauseThatStandsIsLeftAlone(t *testing.T) {
 	for _, tc := range []struct {
