@@ -214,7 +214,7 @@ func actionsOf(ts *v1alpha1.TrafficShift) []string {
 	return nil
 }
 
-// versionsOf are the stable version, the candidate, and those on their way out.
+// versionsOf are the stable version, the candidate, and those on their way out or kept to be looked at.
 func versionsOf(w World) []Version {
 	status := &w.Shift.Status
 	state := status.State
@@ -237,7 +237,11 @@ func versionsOf(w World) []Version {
 	}
 	for _, r := range state.Retiring {
 		if r.Version != status.Candidate {
-			add(r.Version, "leaving", 0, 0)
+			role := "leaving"
+			if r.KeptSince != nil {
+				role = "kept"
+			}
+			add(r.Version, role, 0, 0)
 			versions[len(versions)-1].Observed = ""
 		}
 	}
