@@ -219,7 +219,9 @@ type TrafficShiftSpec struct {
 	// +optional
 	HTTPSRedirect *bool `json:"httpsRedirect,omitempty"`
 
-	// service names the Service that carries the traffic, where several select the pods.
+	// service names the Service of the Deployment's namespace that carries the traffic, where several select the pods.
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^([a-z]([-a-z0-9]*[a-z0-9])?)?$`
 	// +optional
 	Service string `json:"service,omitempty"`
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -60,6 +61,9 @@ func (s *TrafficShiftSpec) Validate(path *field.Path) field.ErrorList {
 	}
 	if s.HTTPSRedirect != nil && s.GatewayTLS == nil {
 		errs = append(errs, field.Forbidden(path.Child("httpsRedirect"), "httpsRedirect needs gatewayTLS: there is nothing to redirect to"))
+	}
+	if s.Service != "" && validation.IsDNS1035Label(s.Service) != nil {
+		errs = append(errs, field.Invalid(path.Child("service"), s.Service, "must be the name of a Service in the Deployment's namespace, such as micro-api: no dots, no namespace"))
 	}
 	if s.Hold.Duration < 0 {
 		errs = append(errs, field.Invalid(path.Child("hold"), s.Hold.Duration.String(), "must not be negative"))

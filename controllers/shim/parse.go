@@ -151,7 +151,7 @@ func parsePrometheus(s string) (any, error) {
 }
 
 func parseService(s string) (any, error) {
-	if bad := validation.IsDNS1123Label(s); bad != nil {
+	if bad := validation.IsDNS1035Label(s); bad != nil {
 		return nil, errors.New("not the name of a Service")
 	}
 	return s, nil

@@ -247,7 +247,8 @@ func (r *Reconciler) giveBack(ctx context.Context, namespace string, a *plan.Att
 }
 
 // abandoned are what a shift without a Deployment was attached to, and for which host: as our DestinationRule says while it is there, and
-// as the spec says afterwards.
+// as the spec says afterwards. Its namespace's people may edit either, so that neither is believed of a host that is another namespace's: what
+// names versions there is somebody else's release.
 func (r *Reconciler) abandoned(ctx context.Context, ts *v1alpha1.TrafficShift) ([]*plan.Attached, string, error) {
 	for _, name := range []string{ts.Name, plan.RuleBeside(ts.Name)} {
 		rule := &networkingv1.DestinationRule{}
@@ -255,11 +256,22 @@ func (r *Reconciler) abandoned(ctx context.Context, ts *v1alpha1.TrafficShift) (
 		if err != nil {
 			return nil, "", err
 		}
-		if all := plan.ReadAttached(rule); found && len(all) > 0 && rule.Labels[v1alpha1.LabelShift] == ts.Name {
-			return all, rule.Spec.GetHost(), nil
+		host := rule.Spec.GetHost()
+		if all := plan.ReadAttached(rule); found && len(all) > 0 && rule.Labels[v1alpha1.LabelShift] == ts.Name && r.isServiceOf(host, ts.Namespace) {
+			return all, host, nil
 		}
 	}
-	return wishedAttachments(ts, ts.Spec.Routing), r.fullName(cmp.Or(ts.Spec.Service, ts.Name), ts.Namespace), nil
+	host := r.fullName(cmp.Or(ts.Spec.Service, ts.Name), ts.Namespace)
+	if !r.isServiceOf(host, ts.Namespace) {
+		return nil, "", nil
+	}
+	return wishedAttachments(ts, ts.Spec.Routing), host, nil
+}
+
+// isServiceOf reports whether a host is the full name of a Service of a namespace.
+func (r *Reconciler) isServiceOf(host, namespace string) bool {
+	_, rest, _ := strings.Cut(host, ".")
+	return rest == namespace+".svc."+r.Config.ClusterDomain
 }
 
 // byAttachment maps a VirtualService of a user's to the shifts that write its weights, or that wait for it to be there or to be fit.

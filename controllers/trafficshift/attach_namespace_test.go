@@ -164,10 +164,8 @@ spec: {host: micro-api.NS.svc.cluster.local}
 	if got := e.front().GetResourceVersion(); got != untouched {
 		t.Error("it was written")
 	}
+	e.grantedToTheBank()
 	if err := e.Delete(t.Context(), &networkingv1.VirtualService{ObjectMeta: objectMeta(e.ns, "front")}); err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Delete(t.Context(), &networkingv1.DestinationRule{ObjectMeta: objectMeta(e.cluster.ns, "micro-api")}); err != nil {
 		t.Fatal(err)
 	}
 	e.apply(strings.Split(service, "\n---\n")[0])
@@ -177,6 +175,35 @@ spec: {host: micro-api.NS.svc.cluster.local}
 	if says := accepted(e.shift()); says != e.refusal() {
 		t.Errorf("with nothing there, Accepted says %q\nwant %q", says, e.refusal())
 	}
+}
+
+// grantedToTheBank lets a bank's release be in front: neither a DestinationRule of somebody else's that is for the bank's service, nor a
+// spec that names it, gives a shift of another namespace what was granted to the bank.
+func (e elsewhere) grantedToTheBank() {
+	e.Helper()
+	const host = "pay.bank.svc.cluster.local"
+	route := `[{"destination": {"host": "HOST", "subset": "v2"}, "weight": 99}, {"destination": {"host": "HOST", "subset": "v3"}, "weight": 1}]`
+	patch := strings.ReplaceAll(`[{"op": "replace", "path": "/spec/http/1/route", "value": `+route+`}]`, "HOST", host)
+	vs := &networkingv1.VirtualService{ObjectMeta: objectMeta(e.ns, "front")}
+	if err := e.Patch(e.Context(), vs, client.RawPatch(types.JSONPatchType, []byte(patch)), client.FieldOwner("bank")); err != nil {
+		e.Fatal(err)
+	}
+	e.grant(`"bank"`)
+	e.patch(&networkingv1.DestinationRule{}, "micro-api", e.fill(
+		`{"metadata": {"annotations": {"sluice.dev/attached": "{\"virtualService\":\"front\",\"namespace\":\"EDGE\",\"was\":{\"main\":{\"subset\":\"v3\"}}}"}}, "spec": {"host": "`+host+`"}}`))
+	for range 4 {
+		e.pass()
+	}
+	e.wantSplit("claimed by a DestinationRule", map[string]int32{"v2": 99, "v3": 1})
+	if err := e.Delete(e.Context(), &networkingv1.DestinationRule{ObjectMeta: objectMeta(e.cluster.ns, "micro-api")}); err != nil {
+		e.Fatal(err)
+	}
+	stored := e.shift() // before the schema knew what a Service is called
+	stored.Spec.Service, stored.Status.State.LastVersion = host, 3
+	if err := e.giveRoutesBack(e.Context(), stored); err != nil {
+		e.Error(err)
+	}
+	e.wantSplit("claimed by a spec", map[string]int32{"v2": 99, "v3": 1})
 }
 
 // A grant that is given while the shift waits lets it go on; the VirtualService wakes the shift, whichever namespace it is in.
