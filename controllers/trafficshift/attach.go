@@ -97,11 +97,10 @@ func (r *Reconciler) checkRouting(ctx context.Context, w *world) ([]shift.Proble
 // checkAttached reports each VirtualService that cannot carry the weights, and each that does so for the same service already because
 // another shift is attached to it: two would write the same routes by turns.
 func (r *Reconciler) checkAttached(ctx context.Context, w *world) ([]shift.Problem, error) {
-	var rules networkingv1.DestinationRuleList
-	if err := r.Client.List(ctx, &rules, client.InNamespace(w.shift.Namespace)); err != nil {
-		return nil, fmt.Errorf("listing DestinationRules: %w", err)
+	rules, err := r.rulesOf(ctx, w.shift.Namespace)
+	if err != nil {
+		return nil, err
 	}
-	slices.SortFunc(rules.Items, named)
 	var problems []shift.Problem
 	for i, a := range w.scope.Attached {
 		if a.Withheld && a.Unread == nil {
@@ -112,7 +111,7 @@ func (r *Reconciler) checkAttached(ctx context.Context, w *world) ([]shift.Probl
 		if slices.ContainsFunc(w.scope.Attached[:i], a.Same) {
 			why = fmt.Sprintf("routing.virtualServices: %q is there twice, once with the namespace %s; leave one of the two out", a.Name, w.shift.Namespace)
 		}
-		if other := w.alsoAttached(a, rules.Items); why == "" && other != "" {
+		if other := alsoAttached(w.shift.Name, a, w.scope.Host, rules); why == "" && other != "" {
 			why = fmt.Sprintf("VirtualService %q carries the weights of %s for TrafficShift %s already; hand that one back, or name another VirtualService", a.FullName(), w.scope.Service.Name, other)
 		}
 		if why != "" {
@@ -122,11 +121,21 @@ func (r *Reconciler) checkAttached(ctx context.Context, w *world) ([]shift.Probl
 	return problems, nil
 }
 
-// alsoAttached names another shift whose DestinationRule says that it is attached to a VirtualService for our host.
-func (w *world) alsoAttached(a *plan.Attached, rules []*networkingv1.DestinationRule) string {
+// rulesOf are the DestinationRules of a namespace, by name.
+func (r *Reconciler) rulesOf(ctx context.Context, namespace string) ([]*networkingv1.DestinationRule, error) {
+	var rules networkingv1.DestinationRuleList
+	if err := r.Client.List(ctx, &rules, client.InNamespace(namespace)); err != nil {
+		return nil, fmt.Errorf("listing DestinationRules: %w", err)
+	}
+	slices.SortFunc(rules.Items, named)
+	return rules.Items, nil
+}
+
+// alsoAttached names another shift than this one whose DestinationRule says that it is attached to a VirtualService for the host.
+func alsoAttached(name string, a *plan.Attached, host string, rules []*networkingv1.DestinationRule) string {
 	for _, rule := range rules {
 		other := rule.Labels[v1alpha1.LabelShift]
-		if other != "" && other != w.shift.Name && rule.Spec.GetHost() == w.scope.Host && slices.ContainsFunc(plan.ReadAttached(rule), a.Same) {
+		if other != "" && other != name && rule.Spec.GetHost() == host && slices.ContainsFunc(plan.ReadAttached(rule), a.Same) {
 			return other
 		}
 	}
@@ -214,15 +223,21 @@ func (w *world) attached(o client.Object) *plan.Attached {
 }
 
 // giveRoutesBack takes our subsets off the user's VirtualServices of a shift whose Deployment is gone: that takes our DestinationRule
-// with it, and a route that went on naming its subsets would answer 503 for ever.
+// with it, and a route that went on naming its subsets would answer 503 for ever. What another shift carries by now is that one's.
 func (r *Reconciler) giveRoutesBack(ctx context.Context, ts *v1alpha1.TrafficShift) error {
 	all, host, err := r.abandoned(ctx, ts)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	rules, err := r.rulesOf(ctx, ts.Namespace)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, a := range all {
-		errs = append(errs, r.giveBack(ctx, ts.Namespace, a, host))
+		if alsoAttached(ts.Name, a, host, rules) == "" {
+			errs = append(errs, r.giveBack(ctx, ts.Namespace, a, host))
+		}
 	}
 	return first(errs)
 }

@@ -13,6 +13,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -394,4 +395,34 @@ spec: {host: micro-api.%s.svc.cluster.local}
 	if says := accepted(c.shift()); !strings.Contains(says, `VirtualService "front" carries the weights of micro-api for TrafficShift other already`) {
 		t.Errorf("Accepted says %q", says)
 	}
+}
+
+// A shift that lost its Deployment leaves the routes alone that another one carries by now: the two would write them by turns for ever. Once that
+// one is gone as well, they are its to give back.
+func TestTheRoutesOfALivingShiftAreNotGivenBack(t *testing.T) {
+	c := newCluster(t)
+	c.attachSeveral()
+	c.apply(strings.NewReplacer("name: micro-api}", "name: web}", "spec:", "spec:\n  service: micro-api").Replace(shiftRouted(toSeveral)))
+	web := &v1alpha1.TrafficShift{ObjectMeta: objectMeta(c.ns, "web")}
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"status": {"state": {"lastVersion": 1}}}`))
+	if err := c.Status().Patch(t.Context(), web, patch, client.FieldOwner("kubectl")); err != nil {
+		t.Fatal(err)
+	}
+	before := c.stored("front").GetResourceVersion()
+	for range 4 {
+		if _, err := c.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(web)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.wantCarried("beside a shift without a Deployment", map[string]int32{"v1": 100}, map[string]int32{"v1": 0})
+	if got := c.stored("front").GetResourceVersion(); got != before {
+		t.Error("front was written")
+	}
+	if err := c.Delete(t.Context(), &networkingv1.DestinationRule{ObjectMeta: objectMeta(c.ns, "micro-api")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(web)}); err != nil {
+		t.Fatal(err)
+	}
+	c.wantCarried("once nobody else says that he carries them", map[string]int32{"": 0}, map[string]int32{"": 0})
 }
