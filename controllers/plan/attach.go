@@ -157,9 +157,9 @@ func (s Scope) attachTo(a *Attached, d shift.Desired) []Step {
 		return []Step{{Adjust, a.unknown(s.Template.Namespace)}}
 	case a.Object == nil:
 		return nil
-	case a.Withheld && !a.OursIn(s.Host) && !d.Unroute:
+	case a.Withheld && !a.OursIn(s.Host):
 		return nil
-	case d.Unroute:
+	case d.Unroute, d.Bare && a.Withheld: // without a version of ours it is not touched again
 		return []Step{{Adjust, a.with(s.Host, nil)}, {Forget, a.Object.DeepCopy()}}
 	case d.Bare:
 		return []Step{{Adjust, a.with(s.Host, nil)}}

@@ -254,11 +254,16 @@ func (r *Reconciler) giveBack(ctx context.Context, namespace string, a *plan.Att
 	if _, err := r.writer().Adjust(ctx, a.Bare(host), a.Object); err != nil {
 		return attempted(adjust.String(), err)
 	}
-	if r.readAttached(ctx, namespace, a); a.Object == nil {
-		return a.Unread
-	}
-	_, err := r.writer().Forget(ctx, a.Object)
+	_, err := r.disclaim(ctx, namespace, *a)
 	return attempted(plan.Step{Verb: plan.Forget, Object: a.Object}.String(), err)
+}
+
+// disclaim takes our entry out of the managedFields of a VirtualService as it is now: it may have been given back a moment ago.
+func (r *Reconciler) disclaim(ctx context.Context, namespace string, a plan.Attached) (bool, error) {
+	if r.readAttached(ctx, namespace, &a); a.Object == nil {
+		return false, a.Unread
+	}
+	return r.writer().Forget(ctx, a.Object)
 }
 
 // abandoned are what a shift without a Deployment was attached to, and for which host: as our DestinationRule says while it is there, and

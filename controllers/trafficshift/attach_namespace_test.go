@@ -250,7 +250,8 @@ func TestAGrantThatIsWithdrawn(t *testing.T) {
 	}
 }
 
-// Whoever withdraws the grant by writing the version of git, which says nothing of ours, has it left alone from then on.
+// Whoever withdraws the grant by writing the version of git, which says nothing of ours, has it left alone from then on, when the service
+// is handed back too.
 func TestAGrantThatIsWithdrawnWithTheRoutes(t *testing.T) {
 	e := newElsewhere(t, "*")
 	e.halfway()
@@ -259,6 +260,13 @@ func TestAGrantThatIsWithdrawnWithTheRoutes(t *testing.T) {
 	if err := e.Patch(t.Context(), vs, client.RawPatch(types.JSONPatchType, []byte(patch)), client.FieldOwner("kubectl")); err != nil {
 		t.Fatal(err)
 	}
+	other := client.RawPatch(types.JSONPatchType, []byte(`[{"op": "add", "path": "/spec/http/0/route/0/weight", "value": 100}]`)) // as a shift that is still let does
+	if err := e.Patch(t.Context(), vs, other, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
+		t.Fatal(err)
+	}
+	if !apply.Managed(e.front(), v1alpha1.FieldManager) {
+		t.Fatal("managedFields do not name us: nothing could be taken away")
+	}
 	version := e.front().GetResourceVersion()
 	for range 5 {
 		e.pass()
@@ -266,11 +274,13 @@ func TestAGrantThatIsWithdrawnWithTheRoutes(t *testing.T) {
 	}
 	e.counts.errors["v2"] = 0.9
 	e.run("the way back", 60, refusedAndGone)
-	if got := e.front().GetResourceVersion(); got != version {
-		t.Error("it was written without a grant")
-	}
 	if got := e.carried("internal"); got["v2"] != 0 {
 		t.Errorf("internal says %v", got)
+	}
+	e.patch(&v1alpha1.TrafficShift{}, "micro-api", `{"metadata": {"annotations": {"sluice.dev/detach": "true", "sluice.dev/force": "true"}}}`)
+	e.run("handing back", 90, func(s *v1alpha1.TrafficShift) bool { return s.Status.State.Stage == v1alpha1.StageReleased })
+	if got := e.front().GetResourceVersion(); got != version {
+		t.Error("it was written without a grant")
 	}
 }
 

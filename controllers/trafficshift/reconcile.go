@@ -201,7 +201,7 @@ func (r *Reconciler) step(ctx context.Context, w *world, step plan.Step) (bool, 
 		}
 		return r.writer().Adjust(ctx, fields, a.Object)
 	case plan.Forget:
-		return r.writer().Forget(ctx, a.Object)
+		return r.disclaim(ctx, w.shift.Namespace, *a)
 	case plan.Add:
 		return r.writer().Add(ctx, fields, w.autoscalers.scaled.byName(fields.GetName()))
 	case plan.Withdraw:
