@@ -294,11 +294,12 @@ func (r *Reconciler) isServiceOf(host, namespace string) bool {
 	return rest == namespace+".svc."+r.Config.ClusterDomain
 }
 
-// byAttachment maps a VirtualService of a user's to the shifts that write its weights, or that wait for it to be there or to be fit.
+// byAttachment maps a VirtualService of a user's to the shifts that write its weights, or that wait for it to be there or to be fit. Any
+// VirtualService of the cluster asks all of its shifts: they are read as the cache has them, without a copy, and must not be changed.
 func (r *Reconciler) byAttachment(ctx context.Context, o client.Object) []reconcile.Request {
 	requests := byLabel(ctx, o)
 	var list v1alpha1.TrafficShiftList
-	if err := r.Client.List(ctx, &list); err != nil {
+	if err := r.Client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		return requests
 	}
 	for i := range list.Items {

@@ -1,6 +1,7 @@
 package trafficshift
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/controllers/apply"
@@ -218,6 +220,23 @@ func TestAGrantIsNoticed(t *testing.T) {
 		t.Errorf("it wakes %v; want %v", got, want)
 	}
 	e.halfway()
+}
+
+// Every VirtualService of a cluster asks for all of its shifts, so that they are not copied each time.
+func TestAVirtualServiceCopiesNoShifts(t *testing.T) {
+	c := newCluster(t)
+	c.apply(trafficShift)
+	var asked client.ListOptions
+	watching := Reconciler{Client: interceptor.NewClient(c.Client.(client.WithWatch), interceptor.Funcs{
+		List: func(ctx context.Context, api client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			asked.ApplyOptions(opts)
+			return api.List(ctx, list, opts...)
+		},
+	})}
+	watching.byAttachment(t.Context(), &networkingv1.VirtualService{ObjectMeta: objectMeta(c.ns, "front")})
+	if asked.UnsafeDisableDeepCopy == nil || !*asked.UnsafeDisableDeepCopy {
+		t.Error("each shift of the cluster is copied")
+	}
 }
 
 // A grant that is withdrawn in the middle of a release holds it, whatever a person orders; what stands there of ours goes back with the rest,
