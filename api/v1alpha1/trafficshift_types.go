@@ -275,7 +275,8 @@ type TrafficShiftSpec struct {
 	// +optional
 	ReadyThreshold Percent `json:"readyThreshold,omitempty"`
 
-	// deadline is how long a candidate may wait for its pods, in all. Time spent paused or waiting for evidence does not count.
+	// deadline is how long a candidate may wait for its pods, in all. Time spent paused or waiting for evidence does not count,
+	// unless somebody has sent it on meanwhile.
 	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`

@@ -89,7 +89,8 @@ type ShiftDefaults struct {
 	// +optional
 	Gateways []string `json:"gateways,omitempty"`
 
-	// deadline is how long a candidate may wait for its pods, in all. Time spent paused or waiting for evidence does not count.
+	// deadline is how long a candidate may wait for its pods, in all. Time spent paused or waiting for evidence does not count,
+	// unless somebody has sent it on meanwhile.
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`
 	// +kubebuilder:validation:MaxLength=32

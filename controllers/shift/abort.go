@@ -69,9 +69,10 @@ func (p *pass) unstablePods() *v1alpha1.Failure {
 	return nil
 }
 
-// pastDeadline adds up only the time spent waiting for pods: pauses, holds and missing evidence do not count.
+// pastDeadline adds up only the time spent waiting for pods: pauses, holds and missing evidence do not count. Who is ordered on in a
+// pause waits for pods as any other does.
 func (p *pass) pastDeadline() *v1alpha1.Failure {
-	if p.spec.Paused || p.next.Pods.WaitingSince == nil || p.obs.Now.Before(p.deadline()) {
+	if p.spec.Paused && !p.ordered() || p.next.Pods.WaitingSince == nil || p.obs.Now.Before(p.deadline()) {
 		return nil
 	}
 	c, want := p.obs.version(p.next.Candidate), p.podsAwaited()

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -587,5 +588,19 @@ func TestAnOrderTakesEveryStrategyOn(t *testing.T) {
 				w.run(30, func() bool { return done(w, from) })
 			})
 		}
+	}
+}
+
+// What is ordered on in a pause waits for its pods until the deadline, as it would without the pause.
+func TestAnOrderInAPauseHasADeadline(t *testing.T) {
+	w := stepping(t)
+	w.spec.Paused, w.spec.Deadline.Duration, w.room = true, 30*time.Second, 4
+	w.wait(2)
+	if got := w.asks(v1alpha1.ActionPromote, "v3/all"); got.Result != v1alpha1.ResultDone {
+		t.Fatalf("%+v", got)
+	}
+	w.run(60, w.at(v1alpha1.PhaseFailed))
+	if got := w.ended[len(w.ended)-1]; got.Reason != v1alpha1.ReasonNotReadyInTime {
+		t.Errorf("ended as %s: %s", got.Reason, got.Message)
 	}
 }
