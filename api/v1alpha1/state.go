@@ -167,7 +167,8 @@ type State struct {
 	// previous is the version that users were on before the stable one.
 	// +optional
 	Previous string `json:"previous,omitempty"`
-	// former are the versions that users were on before the stable one, the latest first: as many as a rollback window can have.
+	// former are the versions that there are to go back to, those that users were on before the stable one, the latest first: as many as a
+	// rollback window can have, and none that somebody has gone back from.
 	// +listType=atomic
 	// +optional
 	Former []string `json:"former,omitempty"`

@@ -51,7 +51,7 @@ type world struct {
 	preview     string               // the version that the preview shows
 	hosts       map[string]bool      // the versions that a preview's host of their own leads to
 	unhosted    map[string]time.Time // since when none leads to a version any more
-	former      []string             // the versions that users were on before the stable one, the latest first
+	former      []string             // the versions that there are to go back to, the latest first
 	robbed      bool                 // somebody deletes the DestinationRule: what goes with a subset goes without its order
 
 	evidence    bool
@@ -319,8 +319,11 @@ func (w *world) persist(d shift.Decision) {
 		w.raisedAt = w.now
 	}
 	if o := d.Ended; o != nil && o.Reason == v1alpha1.ReasonPromoted {
-		w.former = slices.DeleteFunc(w.former, func(v string) bool { return v == w.state.Stable || v == d.Next.Stable })
-		w.former = slices.Insert(w.former, 0, w.state.Stable)
+		if i := slices.Index(w.former, d.Next.Stable); i >= 0 {
+			w.former = slices.Clone(w.former[i+1:])
+		} else {
+			w.former = slices.Insert(w.former, 0, w.state.Stable)
+		}
 	}
 	w.state = d.Next
 	w.answers = append(w.answers, d.Actions...)

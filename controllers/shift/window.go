@@ -34,25 +34,21 @@ func RollsBack(spec v1alpha1.TrafficShiftSpec, s v1alpha1.State, obs Observation
 	if spec.RollbackWindow == nil || !version.Recorded || !version.Proven || version.Name == s.Rejected {
 		return false
 	}
-	i := slices.Index(formerOf(s), version.Name)
+	i := slices.Index(s.Former, version.Name)
 	return i >= 0 && i < int(spec.RollbackWindow.Revisions)
 }
 
-// formerOf are the versions that users were on before the stable one, the latest first. A status of an earlier release has but the last.
-func formerOf(s v1alpha1.State) []string {
-	if len(s.Former) == 0 && s.Previous != "" {
-		return []string{s.Previous}
-	}
-	return s.Former
-}
-
-// follow makes the candidate the stable version, and keeps which ones came before.
+// follow makes the candidate the stable version, and keeps which ones there are to go back to. Whoever goes back to one of them does so from
+// the old one and all that came since: the way to those leads forward.
 func (p *pass) follow(old string) {
-	former := []string{old}
-	for _, v := range formerOf(p.next) {
-		if v != old && v != p.next.Candidate && len(former) < v1alpha1.MostRevisions {
-			former = append(former, v)
-		}
+	former := p.next.Former
+	i := slices.Index(former, p.next.Candidate)
+	switch {
+	case i >= 0:
+		former = former[i+1:]
+	case len(former) == 0 && Number(p.next.Candidate) < Number(old): // a status that was lost, or is of an earlier release: back, for all that is known
+	default:
+		former = slices.Insert(former, 0, old)
 	}
-	p.next.Stable, p.next.Previous, p.next.Former = p.next.Candidate, old, former
+	p.next.Stable, p.next.Previous, p.next.Former = p.next.Candidate, old, former[:min(len(former), v1alpha1.MostRevisions)]
 }

@@ -1,6 +1,7 @@
 package shift_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -52,8 +53,7 @@ func TestARollbackWindowSparesTheSteps(t *testing.T) {
 		"NoWindow":        {func(w *world) { w.spec.RollbackWindow = nil }, 2, false},
 		"NeverPromoted":   {func(*world) {}, 4, false},
 		"RefusedSince":    {func(w *world) { w.proven["v2"], w.verdicts["v2"] = false, v1alpha1.ReasonErrorRate }, 2, false},
-		"OlderStatus":     {func(w *world) { w.state.Former = nil }, 2, true},
-		"OlderStatusTwo":  {func(w *world) { w.state.Former = nil }, 1, false},
+		"OlderStatus":     {func(w *world) { w.state.Former = nil }, 2, false},
 		"Auto":            {func(w *world) { w.spec.Pacing, w.spec.Steps = v1alpha1.PacingAuto, nil }, 2, true},
 		"BlueGreen":       {blueGreen(), 2, true},
 		"Proportional":    {func(w *world) { w.spec.Capacity = v1alpha1.CapacityProportional }, 2, true},
@@ -90,13 +90,50 @@ func TestARollbackWindowSparesTheSteps(t *testing.T) {
 	}
 }
 
-// What users were on is remembered in the order in which they were on it, each version once.
+// A version that somebody has gone back from leads forward: whoever puts its template there again, as git does, has every step, and the way
+// back from it none.
+func TestARollbackWindowSparesNoWayForward(t *testing.T) {
+	for name, tc := range map[string]struct {
+		before func(*world)
+		back   int
+	}{
+		"FromTheWindow": {func(*world) {}, 2},
+		"FromFarther":   {func(*world) {}, 1},
+		"WithoutWindow": {func(w *world) { w.spec.RollbackWindow = nil }, 2},
+		"OlderStatus":   {func(w *world) { w.state.Former = nil }, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := thirdOf(t)
+			w.spec.RollbackWindow = &v1alpha1.RollbackWindow{Revisions: 2}
+			tc.before(w)
+			back := fmt.Sprintf("v%d", tc.back)
+			w.release(tc.back)
+			w.run(300, func() bool { return w.state.Stable == back && len(w.state.Retiring) == 0 })
+			w.spec.RollbackWindow = &v1alpha1.RollbackWindow{Revisions: 2}
+			w.release(3)
+			if got, want := w.climbed(w.stableIs("v3")), []v1alpha1.Permille{50, 500, v1alpha1.Whole}; !slices.Equal(got, want) {
+				t.Errorf("v3 came again with weights %v; want %v", got, want)
+			}
+			w.release(tc.back)
+			if got := w.climbed(w.stableIs(back)); !slices.Equal(got, []v1alpha1.Permille{v1alpha1.Whole}) {
+				t.Errorf("back from v3 again with weights %v; want no step", got)
+			}
+		})
+	}
+}
+
+// What users were on is remembered in the order in which they were on it, each version once, and nothing that somebody has gone back from.
 func TestFormerVersions(t *testing.T) {
 	w := thirdOf(t)
+	w.release(2)
+	w.run(300, w.stableIs("v2"))
+	if diff := cmp.Diff([]string{"v1"}, w.state.Former); diff != "" || w.state.Previous != "v3" {
+		t.Errorf("back on v2, previous is %s; former (-want +got):\n%s", w.state.Previous, diff)
+	}
 	w.release(1)
 	w.run(300, w.stableIs("v1"))
-	if diff := cmp.Diff([]string{"v3", "v2"}, w.state.Former); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	if len(w.state.Former) > 0 {
+		t.Errorf("back on v1, where all began, former is %v", w.state.Former)
 	}
 	for template := 4; template < 16; template++ {
 		w.release(template)
