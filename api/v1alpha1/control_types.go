@@ -58,7 +58,7 @@ type RollbackWindow struct {
 	// revisions is how many of the versions that were promoted before the stable one it has; one that somebody has gone back from since is
 	// none of them. A template that equals one of them goes to 100 as soon as it has its pods, once nothing is seen to reach it before:
 	// without steps, holds and proof. Every gate is asked all the same, before 100 those at the start and people, and after it all of them,
-	// for bake. A pause, a freeze, and what stands in the way of any release still hold it.
+	// for bake, with the pause of the step to 100. A pause of the shift, a freeze, and what stands in the way of any release still hold it.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=10
 	Revisions int32 `json:"revisions"`

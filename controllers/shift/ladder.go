@@ -99,12 +99,17 @@ func opening(spec v1alpha1.TrafficShiftSpec) ladder {
 		if d := spec.ABTest.Duration; d != nil {
 			r.hold = d.Duration
 		}
-		if spec.ABTest.Conclude == v1alpha1.ConcludeDecide {
+		if decides(spec) {
 			r.pause = &v1alpha1.Pause{}
 		}
 		return ladder{r}
 	}
 	return nil
+}
+
+// decides reports whether a person ends the test, and nothing else.
+func decides(spec v1alpha1.TrafficShiftSpec) bool {
+	return spec.Strategy == v1alpha1.StrategyABTest && spec.ABTest != nil && spec.ABTest.Conclude == v1alpha1.ConcludeDecide
 }
 
 func rungOf(s v1alpha1.Step, hold time.Duration) (rung, error) {

@@ -6,9 +6,9 @@ import (
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 )
 
-// ruling is the spec that rules a release, and its ladder. One within the rollback window has but one step, to 100; what is asked before and
-// after that is as the owner wrote it. It is decided when the candidate starts; the owner may take the window away, and the steps are there
-// again.
+// ruling is the spec that rules a release, and its ladder. One within the rollback window has but one step, to 100; what is asked before
+// and after that, by gates and by people, is as the owner wrote it. It is decided when the candidate starts; the owner may take the window
+// away, and the steps are there again.
 func ruling(spec v1alpha1.TrafficShiftSpec, s v1alpha1.State) (v1alpha1.TrafficShiftSpec, ladder, error) {
 	l, err := ladderOf(spec)
 	if err != nil || !s.WithinRollbackWindow || spec.RollbackWindow == nil {
@@ -21,7 +21,10 @@ func ruling(spec v1alpha1.TrafficShiftSpec, s v1alpha1.State) (v1alpha1.TrafficS
 func spared(spec v1alpha1.TrafficShiftSpec, l ladder) (v1alpha1.TrafficShiftSpec, ladder) {
 	last := rung{weight: v1alpha1.Whole}
 	if n := len(l); n > 0 {
-		last.gates, last.replicas = l[n-1].gates, l[n-1].replicas
+		last.gates, last.replicas, last.pause = l[n-1].gates, l[n-1].replicas, l[n-1].pause
+	}
+	if decides(spec) {
+		last.pause = &v1alpha1.Pause{} // of a test that is not made, the decision is left
 	}
 	spec.Pacing = v1alpha1.PacingLadder
 	spec.Steps = spec.Steps[max(0, len(spec.Steps)-1):] // a gate that only others name is asked wherever there is one

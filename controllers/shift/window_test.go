@@ -226,3 +226,26 @@ func TestARollbackWindowSparesNothingElse(t *testing.T) {
 		}
 	})
 }
+
+// The step to 100 keeps its pause, and whoever ends an ab-test decides before a promotion: without a person there is none.
+func TestARollbackWindowSparesNoPerson(t *testing.T) {
+	for name, change := range map[string]func(*world){
+		"PauseAt100": func(w *world) { w.spec.Steps[2].Pause = &v1alpha1.Pause{} },
+		"Decide":     abTest(v1alpha1.ConcludeDecide),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := thirdOf(t)
+			w.spec.RollbackWindow = &v1alpha1.RollbackWindow{Revisions: 2}
+			change(w)
+			w.spec.Default()
+			w.release(2)
+			w.run(100, func() bool { return w.last.Reason == v1alpha1.ReasonWaitingForApproval })
+			w.wait(60)
+			if w.state.Stable != "v3" || w.state.Weight != v1alpha1.Whole || w.last.Reason != v1alpha1.ReasonWaitingForApproval {
+				t.Fatalf("%s; want it to wait at 100%% for a person", w.last)
+			}
+			w.intents.Approve = "v2"
+			w.run(30, w.stableIs("v2"))
+		})
+	}
+}
