@@ -269,7 +269,8 @@ type TrafficShiftSpec struct {
 
 	// readyThreshold is the share of the pods that a weight needs which must be available before the weight is given, rounded up: with 80%, 8 of
 	// 10. The others are started all the same. What takes a candidate back, gives pods of the stable version up, or takes the service over or
-	// hands it back, goes by all of them.
+	// hands it back, goes by all of them: below 100%, a candidate whose bake is over waits at 100 until they are ready, with its gates armed
+	// and for as long as that takes, and a person may promote it all the same.
 	// +kubebuilder:default="100%"
 	// +kubebuilder:validation:XValidation:rule="double(self.replace('%', '')) > 0.0",message="a readyThreshold must be above 0%, such as 80%"
 	// +optional

@@ -404,6 +404,56 @@ func TestReadyThresholdSparesTheStableVersion(t *testing.T) {
 	w.run(60, func() bool { return w.versions["v1"].replicas == 2 })
 }
 
+// fewPods is a world in which v2 has all the traffic, its bake is over, and 1 of its 10 pods is ready: enough for any weight.
+func fewPods(t *testing.T) *world {
+	w := newWorld(t)
+	ten := int32(10)
+	w.spec.Replicas, w.spec.ReadyThreshold = &ten, "10%"
+	w.templateRun = deployment{replicas: 10, ready: 10, template: 1}
+	steps(50, 100)(w)
+	w.run(200, w.at(v1alpha1.PhaseStable))
+	w.room = 11
+	w.release(2)
+	w.run(100, w.atWeight(v1alpha1.Whole))
+	w.wait(60)
+	return w
+}
+
+// What is enough for a weight is not enough to give the stable version up: the candidate bakes on, watched and told, until all of its pods are
+// ready, or somebody ends that.
+func TestAPromotionWaitsForEveryPod(t *testing.T) {
+	for name, tc := range map[string]struct {
+		do  func(*world)
+		end func(*world) bool
+	}{
+		"TheyCome":   {func(w *world) { w.room = 20 }, func(w *world) bool { return w.state.Stable == "v2" && w.versions["v2"].ready == 10 }},
+		"FewerAreIt": {func(w *world) { w.spec.ReadyThreshold = "100%" }, func(w *world) bool { return w.state.Stable == "v2" }},
+		"Promoted":   {func(w *world) { w.asks(v1alpha1.ActionPromote, "v2") }, func(w *world) bool { return w.state.Stable == "v2" }},
+		"SkipGates":  {func(w *world) { w.asks(v1alpha1.ActionPromote, "v2/skip-gates") }, func(w *world) bool { return w.state.Stable == "v2" }},
+		"Superseded": {func(w *world) { w.release(3) }, func(w *world) bool { return w.state.Candidate == "v3" }},
+		"Bad": {func(w *world) { w.errorRate[2] = 1 }, func(w *world) bool {
+			return w.state.Phase == v1alpha1.PhaseFailed && w.versions["v1"].ready == 10
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := fewPods(t)
+			if w.state.Stable != "v1" || w.state.Stage != v1alpha1.StageBaking || w.versions["v1"].ready != 10 ||
+				w.last.Reason != v1alpha1.ReasonCandidateCapacity || !strings.Contains(w.last.Message, "1 of 10 ready") || w.state.Pods.WaitingSince != nil {
+				t.Fatalf("%s, with %d pods of v1; want it to wait with v1 behind it, and no deadline", w.last, w.versions["v1"].ready)
+			}
+			tc.do(w)
+			w.run(60, func() bool { return tc.end(w) })
+		})
+	}
+	t.Run("AllAreAskedFor", func(t *testing.T) { // a pod that is lost in the bake holds nothing: all were there for the weight
+		w := adopted(t)
+		w.release(2)
+		w.run(200, w.atWeight(v1alpha1.Whole))
+		w.versions["v2"].ready, w.room = 2, 5
+		w.run(30, w.stableIs("v2"))
+	})
+}
+
 // What takes the service over is no weight: it waits for every pod.
 func TestReadyThresholdDoesNotCountAtAdoption(t *testing.T) {
 	w := newWorld(t)

@@ -346,12 +346,26 @@ func (p *pass) advance() {
 		p.forgetRoute()
 		p.say(v1alpha1.ReasonSettling, "%s is available; adding its subset", c)
 	case v1alpha1.StageBaking:
-		p.promote()
+		if !p.waitForRest() {
+			p.promote()
+		}
 	default:
 		if next, _ := p.nextRung(); !p.waitForPods(p.podsFor(next)) {
 			p.climb(next)
 		}
 	}
+}
+
+// waitForRest waits until every pod of the candidate is ready, where fewer were enough for its weights: a promotion gives the stable version's
+// pods up. It is not what the deadline counts: users are served, by pods that are watched, and the old version stands behind them.
+func (p *pass) waitForRest() bool {
+	c, old, whole := p.obs.version(p.next.Candidate), p.next.Stable, p.capacity(v1alpha1.Whole)
+	if p.enough(whole) == whole || c.Ready >= whole {
+		return false
+	}
+	p.say(v1alpha1.ReasonCandidateCapacity, "%s has passed its bake and keeps %s behind it until all of its pods are ready: %d of %d ready%s; %s=%s promotes it as it is",
+		c.Name, old, c.Ready, whole, because(c), v1alpha1.AnnotationPromote, c.Name)
+	return true
 }
 
 // climb takes the candidate to the next rung.

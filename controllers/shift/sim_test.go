@@ -288,6 +288,7 @@ func (w *world) pass(crash int) {
 	}
 	w.checkEarned(d)
 	w.checkWindow(d)
+	w.checkGivenUp(d)
 	w.checkStill(d, obs)
 	if !d.Until.IsZero() && !d.Until.After(w.now) {
 		w.t.Fatalf("at %s: %s waits until %s, which is over\n%s", w.now.Format(time.TimeOnly), d, d.Until.Format(time.TimeOnly), w.transcript.String())
@@ -727,6 +728,19 @@ func (w *world) checkWindow(d shift.Decision) {
 	i, window := slices.Index(w.former, d.Next.Candidate), w.spec.RollbackWindow
 	if window == nil || i < 0 || i >= int(window.Revisions) || !w.proven[d.Next.Candidate] || w.spec.Paused || w.stopped {
 		w.t.Fatalf("%s takes no steps (window %v, proven %t); users were on %v before\n%s", d.Next.Candidate, window, w.proven[d.Next.Candidate], w.former, w.transcript.String())
+	}
+}
+
+// checkGivenUp refuses to give the stable version up for a candidate that lacks pods, where fewer were enough for its weights.
+func (w *world) checkGivenUp(d shift.Decision) {
+	w.t.Helper()
+	ordered := w.state.Order != nil || slices.ContainsFunc(d.Actions, func(a v1alpha1.ActionRecord) bool { return a.Action == v1alpha1.ActionPromote })
+	if d.Ended == nil || d.Ended.Reason != v1alpha1.ReasonPromoted || ordered {
+		return
+	}
+	need, has := w.needs(v1alpha1.Whole), w.versions[d.Next.Stable].ready
+	if w.suffices(need) < need && has < need {
+		w.t.Fatalf("%s is promoted with %d of %d pods ready\n%s", d.Next.Stable, has, need, w.transcript.String())
 	}
 }
 
