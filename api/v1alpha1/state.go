@@ -102,6 +102,9 @@ type State struct {
 	// +optional
 	Sessions SessionState `json:"sessions,omitzero"`
 
+	// isolated is whether scrapes have shown that nothing reached the candidate before it was shown to anybody.
+	// +optional
+	Isolated bool `json:"isolated,omitempty"`
 	// weightedAt is when the candidate was first shown: given a weight, a match, a mirror or its preview.
 	// +optional
 	WeightedAt *metav1.MicroTime `json:"weightedAt,omitempty"`
@@ -272,6 +275,9 @@ type Retiring struct {
 	// keptSince is since when the pods of a version that was refused are kept for people to look at; empty where they are not, or not any more.
 	// +optional
 	KeptSince *metav1.MicroTime `json:"keptSince,omitempty"`
+	// keptUnready is whether they are kept only for as long as none of them is ready: nobody has seen that nothing reaches them.
+	// +optional
+	KeptUnready bool `json:"keptUnready,omitempty"`
 	// drained is set where waiting would only help a bad version: its drain is skipped.
 	// +optional
 	Drained bool `json:"drained,omitempty"`

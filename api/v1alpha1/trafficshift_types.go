@@ -296,7 +296,8 @@ type TrafficShiftSpec struct {
 	// keepRejected is how long the pods of a candidate that was refused stay for people to look at, with no traffic of the service's: at their own
 	// Service too, where previews are asked for. They go at once when the next candidate starts, when somebody retries, hands the service back or
 	// scales that version's Deployment to 0, and when a time that was shortened is over. One that something routes around Sluice to
-	// (RouteBypassed), or that was cancelled or superseded, is not kept.
+	// (RouteBypassed), or that was cancelled or superseded, is not kept. One of which nobody has seen that nothing routes around, because it was
+	// refused before that, or skipAnalysis or a person sent it past that, is kept only for as long as none of its pods is ready.
 	// +kubebuilder:default="0s"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m|h))+$`

@@ -216,7 +216,7 @@ func anyState(t *rapid.T) v1alpha1.State {
 		s.Restart = &v1alpha1.RestartState{Version: anyVersion(t, "restart"), At: "then"}
 	}
 	for range rapid.IntRange(0, 2).Draw(t, "retiring") {
-		s.Retiring = append(s.Retiring, v1alpha1.Retiring{Version: anyVersion(t, "retiring version"), ZeroSince: anyTime(t, "zero"), UnroutedSince: anyTime(t, "unrouted")})
+		s.Retiring = append(s.Retiring, v1alpha1.Retiring{Version: anyVersion(t, "retiring version"), ZeroSince: anyTime(t, "zero"), UnroutedSince: anyTime(t, "unrouted"), KeptUnready: rapid.Bool().Draw(t, "kept unready")})
 	}
 	return s
 }

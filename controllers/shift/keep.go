@@ -17,14 +17,16 @@ func (p *pass) keepTime() time.Duration {
 }
 
 // keepPods has the pods of a version that was just refused stay for a while. It leaves the routes as every version does, and halts there, with
-// its subset and the address that goes with it. What something reaches past the routes would be kept for users as well, so that is not.
-func (p *pass) keepPods(version, reason string) {
-	if p.keepTime() == 0 || reason == v1alpha1.ReasonRouteBypassed || p.obs.Intents.Detach {
+// its subset and the address that goes with it. What something reaches past the routes would be kept for users as well, so that is not; nor is
+// what something may reach, once it can answer.
+func (p *pass) keepPods(version, reason string, isolated bool) {
+	answers := p.obs.version(version).Ready > 0 && !isolated
+	if p.keepTime() == 0 || reason == v1alpha1.ReasonRouteBypassed || answers || p.obs.Intents.Detach {
 		return
 	}
 	for i := range p.next.Retiring {
 		if r := &p.next.Retiring[i]; r.Version == version {
-			r.KeptSince = p.stamp()
+			r.KeptSince, r.KeptUnready = p.stamp(), !isolated
 		}
 	}
 }
@@ -36,9 +38,11 @@ func (p *pass) endKeeping() {
 	}
 }
 
-// noticeKept ends the keeping when its time is over, and where nothing is left to look at: whoever is done scales the version to 0.
+// noticeKept ends the keeping when its time is over, where nothing is left to look at, since whoever is done scales the version to 0, and
+// where a pod becomes ready that nobody has watched before.
 func (p *pass) noticeKept(r *v1alpha1.Retiring) {
-	if p.passed(r.KeptSince, p.keepTime()) || p.obs.version(r.Version).Replicas == 0 {
+	v := p.obs.version(r.Version)
+	if p.passed(r.KeptSince, p.keepTime()) || v.Replicas == 0 || r.KeptUnready && v.Ready > 0 {
 		r.KeptSince = nil
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/controllers/shift"
 )
 
 // rejected is a service whose candidate v2 was refused at a weight, and is kept for that long.
@@ -149,4 +150,57 @@ func TestKeepingHoldsNoWishBack(t *testing.T) {
 		t.Errorf("v1 has %d pods; want 1", got)
 	}
 	w.looked()
+}
+
+// Pods that answer are kept only where nothing was seen to reach them past the routes: whatever it is would go on reaching a version that was
+// refused.
+func TestWhatIsKeptWasSeenAlone(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(w *world)
+		when   func(w *world) bool
+		kept   bool
+	}{
+		"Preparing":    {func(w *world) { w.room = 4 }, func(w *world) bool { return w.versions["v2"] != nil && w.versions["v2"].ready == 1 }, false},
+		"Exposing":     {func(*world) {}, func(w *world) bool { return w.state.Stage == v1alpha1.StageExposing && w.state.Gate.Samples == 0 }, false},
+		"SkipAnalysis": {func(w *world) { w.spec.SkipAnalysis, w.bypass = true, true }, func(w *world) bool { return w.state.Weight == v1alpha1.Whole }, false},
+		"Ordered": {func(w *world) {
+			w.requests = []shift.Request{ask(v1alpha1.ActionPromote, "v2/all")}
+		}, func(w *world) bool { return w.state.Weight == v1alpha1.Whole }, false},
+		"SeenAlone": {func(*world) {}, func(w *world) bool { return w.state.Stage == v1alpha1.StageExposing && w.state.Gate.Samples >= 2 }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := adopted(t)
+			w.spec.KeepRejected.Duration, w.spec.MinReplicas = time.Hour, new(int32(3))
+			w.release(2)
+			w.pass(-1)
+			tc.change(w)
+			w.spec.Paused = name == "SeenAlone"
+			if w.spec.Paused {
+				w.spec.Preview = &v1alpha1.Preview{} // with which a pause lets it come that far, and no farther
+			}
+			w.run(60, func() bool { return tc.when(w) })
+			w.intents.Abort = "v2"
+			kept := false
+			w.after = func() { kept = kept || w.kept("v2") }
+			w.run(60, func() bool { return w.state.Phase == v1alpha1.PhaseFailed })
+			w.wait(20)
+			if kept != tc.kept {
+				t.Errorf("kept: %t; want %t\n%s", kept, tc.kept, w.transcript.String())
+			}
+		})
+	}
+}
+
+// Pods that never answered are kept wherever they were refused, for as long as none of them answers.
+func TestPodsThatAreNotReadyAreKept(t *testing.T) {
+	w := adopted(t)
+	w.spec.KeepRejected.Duration, w.spec.Deadline.Duration, w.broken[2] = time.Hour, 20*time.Second, true
+	w.release(2)
+	w.run(60, func() bool { return w.state.Phase == v1alpha1.PhaseFailed })
+	w.wait(20)
+	if !w.kept("v2") || w.versions["v2"].replicas == 0 {
+		t.Fatalf("%s, with %+v; want the pods kept that did not come", w.last, *w.versions["v2"])
+	}
+	w.broken[2] = false
+	w.run(60, w.left)
 }

@@ -18,6 +18,7 @@ const isolationScrapes = 2
 func (p *pass) progress() {
 	p.refind()
 	p.count()
+	p.noteIsolation()
 	p.noteChecks()
 	p.approve()
 	p.judge()
@@ -132,6 +133,14 @@ func (p *pass) waitForIsolation() bool {
 		return false
 	}
 	return true
+}
+
+// noteIsolation keeps what was seen of that for when the counts are gone, whoever sends the candidate on without waiting for it.
+func (p *pass) noteIsolation() {
+	if p.next.Stage == v1alpha1.StageExposing && p.next.WeightedAt == nil {
+		g := p.next.Gate
+		p.next.Isolated = g.Samples >= isolationScrapes && g.Candidate.Requests+g.Cross.Requests == 0
+	}
 }
 
 func (p *pass) waitForRoute() bool {

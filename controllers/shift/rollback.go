@@ -76,7 +76,7 @@ func (p *pass) leastWeight(stable Version) v1alpha1.Permille {
 
 // rolledBack ends the release.
 func (p *pass) rolledBack() {
-	c, f := p.next.Candidate, *p.next.Failure
+	c, f, isolated := p.next.Candidate, *p.next.Failure, p.next.Isolated
 	p.end(f.Reason, f.Message)
 	p.clearCandidate()
 	// Traffic that still comes at weight 0 does not come through our routes: waiting for it to drain would only serve it longer.
@@ -87,7 +87,7 @@ func (p *pass) rolledBack() {
 		p.wakeAt(p.obs.Now)
 		return
 	}
-	p.keepPods(c, f.Reason)
+	p.keepPods(c, f.Reason, isolated)
 	p.next.Rejected, p.next.RejectedGeneration = c, max(p.next.RejectedGeneration, p.obs.Template.Generation)
 	p.enter(v1alpha1.PhaseFailed, "")
 	p.sayRejected()
@@ -114,6 +114,7 @@ func (p *pass) end(reason, message string) {
 // clearCandidate forgets everything that belonged to the candidate alone.
 func (p *pass) clearCandidate() {
 	p.next.Candidate, p.next.Weight, p.next.Peak, p.next.WithinRollbackWindow = "", 0, 0, false
+	p.next.Isolated = false
 	p.next.StartedAt, p.next.WeightedAt, p.next.SubsetSince = nil, nil, nil
 	p.next.Rung, p.next.Exposure, p.next.Shown, p.next.Group, p.next.Sessions.Given = 0, "", "", "", nil
 	p.next.Checks, p.next.Approved, p.next.Awaiting, p.next.AwaitingSince, p.memory = nil, nil, nil, nil, analysis.Memory{}
