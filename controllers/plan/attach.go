@@ -338,7 +338,7 @@ func (a Attached) unfitRest(at, host, service string) string {
 // One that could not be read may send nearly everything to any version that has a subset: it counts neither as carrying a weight nor as
 // rid of a version.
 func (a Attached) Table(host string, subsets []string) shift.Table {
-	t := shift.Table{Name: a.FullName(), Bare: a.Unread == nil}
+	t := shift.Table{Name: a.FullName(), Unread: a.Unread != nil, Bare: a.Unread == nil}
 	switch {
 	case a.Unread != nil:
 		for _, version := range subsets {

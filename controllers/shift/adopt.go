@@ -3,6 +3,7 @@ package shift
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 )
@@ -53,6 +54,14 @@ func (p *pass) served() bool {
 // stable version once; of several, on the one with the most weight, then the newest. One that was never stable is taken only where
 // no other is routed at all. What else has weight was not earned any more: it is taken back. Where nothing can be told, nothing is touched.
 func (p *pass) recoverStable() {
+	if p.next.Phase == "" { // until it is told, nothing of the mesh is this one's to write
+		p.enter(v1alpha1.PhaseAdopting, v1alpha1.StageRecording)
+	}
+	if unread := p.obs.unread(); len(unread) > 0 {
+		p.say(v1alpha1.ReasonStableUnavailable, "the status was lost, and %s cannot be read: which version users are on is not told before that, and nothing is touched",
+			strings.Join(unread, ", "))
+		return
+	}
 	found, weight := Version{}, v1alpha1.Permille(0)
 	for _, v := range p.obs.Versions {
 		p.next.LastVersion = max(p.next.LastVersion, Number(v.Name))

@@ -41,7 +41,7 @@ func Decide(spec v1alpha1.TrafficShiftSpec, state v1alpha1.State, obs Observatio
 	if err := checkState(d.Next); err != nil {
 		return Decision{}, err
 	}
-	return d, checkDesired(d, obs)
+	return d, checkDesired(d, state, obs)
 }
 
 // current reports whether nothing is left to do of what the template asks for.

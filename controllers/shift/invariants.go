@@ -49,14 +49,14 @@ func checkState(s v1alpha1.State) error {
 }
 
 // checkDesired holds the promises of the design to what is about to be written.
-func checkDesired(d Decision, obs Observation) error {
+func checkDesired(d Decision, state v1alpha1.State, obs Observation) error {
 	if len(d.Desired.Routes) == 0 {
 		return nil
 	}
 	sum := v1alpha1.Permille(0)
 	for _, r := range d.Desired.Routes {
 		sum += r.Weight
-		_, before, _, _ := obs.weights(r.Version)
+		before := obs.has(r.Version, state)
 		switch {
 		case !slices.Contains(d.Desired.Subsets, r.Version):
 			return fmt.Errorf("%w: a route names %s, which has no subset", ErrInvariant, r.Version)
@@ -66,6 +66,8 @@ func checkDesired(d Decision, obs Observation) error {
 			return fmt.Errorf("%w: %s is raised to %s before its subset was read back", ErrInvariant, r.Version, r.Weight)
 		case r.Weight > before && obs.version(r.Version).Ready == 0 && r.Version == d.Next.Candidate:
 			return fmt.Errorf("%w: %s is raised to %s without a ready pod", ErrInvariant, r.Version, r.Weight)
+		case r.Weight > before && r.Version == d.Next.Candidate && d.Next.Phase == v1alpha1.PhaseRollingBack:
+			return fmt.Errorf("%w: %s is raised from %s to %s on its way back", ErrInvariant, r.Version, before, r.Weight)
 		}
 	}
 	if sum != v1alpha1.Whole {

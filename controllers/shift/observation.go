@@ -115,6 +115,8 @@ type Version struct {
 type Table struct {
 	Name   string
 	Exists bool
+	// Unread is whether it could not be read: its Routes are then nearly everything for any version that has a subset, which nobody has seen.
+	Unread bool
 	// Routes are its destinations, the same for every port; Bare is set where it names the service without a subset.
 	Routes []Route
 	Bare   bool
@@ -193,6 +195,27 @@ func (o *Observation) weights(name string) (low, high v1alpha1.Permille, listed,
 		low = 0
 	}
 	return low, high, listed, routed
+}
+
+// unread names the tables that could not be read.
+func (o *Observation) unread() []string {
+	var names []string
+	for _, t := range o.Tables {
+		if t.Unread {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
+// has is the most that a version is known to have: what the tables say that were read, and where one was not, what the state says.
+func (o *Observation) has(version string, s v1alpha1.State) v1alpha1.Permille {
+	read := Observation{Tables: slices.DeleteFunc(slices.Clone(o.Tables), func(t Table) bool { return t.Unread })}
+	_, high, _, _ := read.weights(version)
+	if len(read.Tables) < len(o.Tables) && version == s.Candidate {
+		high = max(high, s.Weight)
+	}
+	return high
 }
 
 // lowest is the least weight that a version has in the tables that exist; the whole where none does: a table that is gone, or one

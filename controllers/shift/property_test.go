@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
@@ -42,6 +43,11 @@ func liveOn(t *rapid.T, w *world) {
 		w.idle()
 		w.tick()
 	}
+	comeToRest(w)
+}
+
+// comeToRest has everything be well again, and waits for the shift to find its way.
+func comeToRest(w *world) {
 	heal(w)
 	w.run(900, func() bool {
 		w.intents.Approve = w.state.Candidate
@@ -65,6 +71,37 @@ func TestInvariantsHoldWithinARollbackWindow(t *testing.T) {
 		w.spec.RollbackWindow = &v1alpha1.RollbackWindow{Revisions: int32(rapid.IntRange(1, 3).Draw(t, "revisions"))}
 		w.release(rapid.IntRange(1, 2).Draw(t, "back to"))
 		liveOn(t, w)
+	})
+}
+
+// TestInvariantsHoldWhereTheStatusIsLost has such lives lose their status while one of the tables cannot be read: nothing is written until it can
+// be, and then the shift finds its place.
+func TestInvariantsHoldWhereTheStatusIsLost(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.run(60, w.at(v1alpha1.PhaseStable))
+		w.attached = true
+		anyStrategy(t)(w)
+		w.release(2)
+		for range rapid.IntRange(0, 60).Draw(t, "seconds before") {
+			disturb(t, w)
+			w.pass(-1)
+			w.tick()
+		}
+		if len(w.tables) < len(tableNames) || w.spec.Suspend || w.templateRun.replicas > 0 {
+			return // which version users are on is for a person to say, or nothing is done anyway
+		}
+		w.state, w.unread[rapid.SampledFrom(tableNames).Draw(t, "unread")] = v1alpha1.State{}, true
+		stood, subsets := maps.Clone(w.tables), slices.Clone(w.subsets)
+		for range rapid.IntRange(1, 10).Draw(t, "seconds lost") {
+			crashPods(t, w)
+			w.pass(-1)
+			w.tick()
+			if diff := cmp.Diff(stood, w.tables) + cmp.Diff(subsets, w.subsets); diff != "" {
+				t.Fatalf("written although nobody knows who serves (-before +after):\n%s\n%s", diff, w.transcript.String())
+			}
+		}
+		comeToRest(w)
 	})
 }
 
@@ -165,7 +202,7 @@ func disturb(t *rapid.T, w *world) {
 	}
 }
 
-// disturbTables has one of the tables deleted, made again as git has it, or refuse every write for a while.
+// disturbTables has one of the tables deleted, made again as git has it, or refuse every write, or every read too, for a while.
 func disturbTables(t *rapid.T, w *world) {
 	name := rapid.SampledFrom(tableNames).Draw(t, "table")
 	w.refused[name] = rapid.Bool().Draw(t, "refused")
@@ -173,6 +210,7 @@ func disturbTables(t *rapid.T, w *world) {
 		w.taken[name] = !w.taken[name]
 		w.unroute(name)
 	}
+	w.unread[name] = w.attached && rapid.Bool().Draw(t, "unread")
 }
 
 // anyStrategy is one with all that it takes; each drops what another has set.
@@ -208,6 +246,7 @@ func heal(w *world) {
 	clear(w.broken)
 	clear(w.taken)
 	clear(w.refused)
+	clear(w.unread)
 	for _, d := range w.versions {
 		d.restarts = 0
 	}

@@ -174,6 +174,55 @@ func TestAStatusLostFindsStableByWhatItsRoutesAndRecordsSay(t *testing.T) {
 	}
 }
 
+// What an attached VirtualService that cannot be read may lead to is no weight that anybody has: none is written on it, and no subset goes.
+func TestAStatusLostWhileATableCannotBeReadTouchesNothing(t *testing.T) {
+	tests := map[string]func(w *world){
+		"StableBearsAThird":      func(w *world) { w.versions["v1"].ready = 1 },
+		"StableHasNoReadyPod":    func(w *world) { w.versions["v1"].ready = 0 },
+		"TheMarkIsLostToo":       func(w *world) { w.held = false },
+		"TheServiceIsHandedBack": func(w *world) { w.intents.Detach = true },
+		"ManyWereProven":         func(w *world) { w.proven["v2"], w.verdicts["v2"] = true, v1alpha1.ReasonPromoted },
+	}
+	for name, prepare := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := adopted(t)
+			w.attached = true
+			w.records["v2"], w.versions["v2"], w.verdicts["v2"] = 2, &deployment{replicas: 3, ready: 3, template: 2}, v1alpha1.ReasonErrorRate
+			w.subsets, w.broken[1] = []string{"v1", "v2"}, true
+			prepare(w)
+			w.unread["hosts"], w.state = true, v1alpha1.State{}
+			w.wait(60)
+			if diff := cmp.Diff([]shift.Route{{Version: "v1", Weight: v1alpha1.Whole}}, w.tables["mesh"]); diff != "" {
+				t.Errorf("the table that was read (-want +got):\n%s\n%s", diff, w.transcript.String())
+			}
+			if diff := cmp.Diff([]string{"v1", "v2"}, w.subsets); diff != "" {
+				t.Errorf("subsets (-want +got):\n%s", diff)
+			}
+			if w.last.Reason != v1alpha1.ReasonStableUnavailable || !strings.Contains(w.last.Message, "hosts cannot be read") || w.versions["v2"].replicas != 3 {
+				t.Errorf("v2 has %d pods: %s; want nothing touched, and the table named", w.versions["v2"].replicas, w.last)
+			}
+		})
+	}
+}
+
+// What is read again is followed again.
+func TestAStatusLostIsFoundOnceTheTableIsReadAgain(t *testing.T) {
+	w := adopted(t)
+	w.attached = true
+	w.release(2)
+	w.run(100, w.atWeight(500))
+	w.unread["hosts"], w.state = true, v1alpha1.State{}
+	w.wait(10)
+	if got := w.weight("v2"); got != 500 {
+		t.Fatalf("v2 has %s; want it as it was: %s", got, w.last)
+	}
+	clear(w.unread)
+	w.run(60, func() bool { return len(w.ended) > 0 })
+	if got := w.weight("v1"); got != v1alpha1.Whole || w.ended[0].Reason != v1alpha1.ReasonCancelled {
+		t.Errorf("v1 has %s, outcome %+v; want everything on v1, and v2 cancelled", got, w.ended[0])
+	}
+}
+
 // Whoever asks to detach does not thereby ask to release what the template has become.
 func TestAStatusLostAndDetachReleasesNoOtherTemplate(t *testing.T) {
 	tests := map[string]func(w *world){
