@@ -1,6 +1,10 @@
 package shift
 
-import "github.com/sluice-dev/sluice/api/v1alpha1"
+import (
+	"strings"
+
+	"github.com/sluice-dev/sluice/api/v1alpha1"
+)
 
 // detach hands the service back to its Deployment without losing a request: the Deployment's own pods come up first, then the
 // routes let go of the subsets, then routes and subsets go, and the versions last.
@@ -60,6 +64,10 @@ func (p *pass) returnable() bool {
 }
 
 func (p *pass) unpin() {
+	if unread := p.obs.unread(); p.next.RoutedSince == nil && len(unread) > 0 {
+		p.say(v1alpha1.ReasonDetaching, "letting the routes go; %s cannot be read, and may name a subset still", strings.Join(unread, ", "))
+		return
+	}
 	if !p.settled(p.next.RoutedSince) {
 		p.say(v1alpha1.ReasonDetaching, "the routes name the service without subsets; settling in the mesh")
 		return

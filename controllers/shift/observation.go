@@ -276,9 +276,9 @@ func (o *Observation) hides(matched, mirrored string) bool {
 	})
 }
 
-// noTables reports whether no VirtualService of ours is left.
+// noTables reports whether no VirtualService of ours is left, and no route of anybody's that names a version, or may.
 func (o *Observation) noTables() bool {
-	return !slices.ContainsFunc(o.Tables, func(t Table) bool { return t.Exists })
+	return !slices.ContainsFunc(o.Tables, func(t Table) bool { return t.Exists || len(t.Routes) > 0 })
 }
 
 // bare reports whether every VirtualService names the service without subsets.

@@ -247,6 +247,36 @@ func TestAStatusLostAndDetachReleasesNoOtherTemplate(t *testing.T) {
 	}
 }
 
+// Subsets go no sooner than every route was seen without them for as long as that takes to settle: a route that could not be read, or a stray
+// one, still names a version.
+func TestHandingBackWaitsForATableThatWasNotSeenBare(t *testing.T) {
+	v1 := []shift.Route{{Version: "v1", Weight: v1alpha1.Whole - 1}}
+	for name, table := range map[string]shift.Table{
+		"Unread": {Name: "hosts", Unread: true, Routes: v1},
+		"Stray":  {Name: "hosts", Routes: v1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := adopted(t)
+			w.intents.Detach = true
+			w.run(200, func() bool { return w.state.Stage == v1alpha1.StageUnpinning })
+			w.state.RoutedSince = nil
+			for _, after := range []time.Duration{0, time.Minute} {
+				obs := w.observe()
+				obs.Now = obs.Now.Add(after)
+				obs.Tables = []shift.Table{{Name: "mesh", Bare: true}, table}
+				d := w.decide(obs)
+				if d.Desired.Unroute || d.Next.RoutedSince != nil {
+					t.Fatalf("%s after it: %s, settled since %v; want it to wait", after, d, d.Next.RoutedSince)
+				}
+				if table.Unread && !strings.Contains(d.Message, "hosts cannot be read") {
+					t.Errorf("it says %q", d.Message)
+				}
+				w.state = d.Next
+			}
+		})
+	}
+}
+
 func TestADetachedShiftWithoutItsDeploymentRests(t *testing.T) {
 	w := newWorld(t)
 	for _, stage := range []v1alpha1.Stage{v1alpha1.StageReturning, v1alpha1.StageReleased} {
