@@ -100,7 +100,7 @@ func (w *world) routesConnections(p corev1.ServicePort) bool {
 // checkConnections refuses what needs requests to look at, where there are connections alone.
 func (w *world) checkConnections() []shift.Problem {
 	if !w.connectionsOnly() {
-		return nil
+		return w.checkConnectedHosts()
 	}
 	var problems []shift.Problem
 	asked := w.spec
@@ -120,6 +120,25 @@ func (w *world) checkConnections() []shift.Problem {
 		problems = append(problems, problem(v1alpha1.ReasonHTTPRequired,
 			"%s needs HTTP, and no port of Service %s/%s is: Istio splits its connections by weight and sees nothing that is said in them; leave it out, or name a port http, http2 or grpc",
 			field, w.shift.Namespace, w.scope.Service.Name))
+	}
+	return problems
+}
+
+// checkConnectedHosts refuses what must be read back from every route where those of the hosts are for connections, and stay so beside an HTTP
+// port that was added later: a match that cannot be written there would be waited for without end.
+func (w *world) checkConnectedHosts() []shift.Problem {
+	if w.scope.Service == nil || len(w.spec.Hosts) == 0 && !w.busy() {
+		return nil
+	}
+	told, live := w.told(), w.liveEntry()
+	if told != plan.BySNI && told != plan.ByPort {
+		return nil
+	}
+	var problems []shift.Problem
+	for _, field := range needRequests(&w.spec) {
+		problems = append(problems, problem(v1alpha1.ReasonHTTPRequired,
+			"%s needs HTTP at the hosts too, and theirs (%s) are told by %s, as they were before Service %s/%s had an HTTP port: nothing that is said there is seen; leave it out, or leave spec.hosts out",
+			field, strings.Join(live.Hosts, ", "), told, w.shift.Namespace, w.scope.Service.Name))
 	}
 	return problems
 }
@@ -145,6 +164,21 @@ func numbers(ports []corev1.ServicePort) string {
 
 // needHTTP are the fields of a spec that are about requests.
 func needHTTP(spec *v1alpha1.TrafficShiftSpec) []string {
+	fields := needRequests(spec)
+	need := func(set bool, field string) {
+		if set {
+			fields = append(fields, field)
+		}
+	}
+	need(spec.MaxLatency != nil, "spec.maxLatency")
+	need(spec.GatewayTLS != nil, "spec.gatewayTLS")
+	need(spec.Preview != nil && spec.Preview.Host != "", "spec.preview.host")
+	need(spec.Routing != nil && spec.Routing.HTTP != nil, "spec.routing.http")
+	return fields
+}
+
+// needRequests are those of them by which it is told request by request who answers, wherever users come in.
+func needRequests(spec *v1alpha1.TrafficShiftSpec) []string {
 	var fields []string
 	need := func(set bool, format string, args ...any) {
 		if set {
@@ -157,10 +191,6 @@ func needHTTP(spec *v1alpha1.TrafficShiftSpec) []string {
 		need(step.Mirror != "", "spec.steps[%d].mirror", i)
 	}
 	need(spec.Session != nil, "spec.session")
-	need(spec.MaxLatency != nil, "spec.maxLatency")
-	need(spec.GatewayTLS != nil, "spec.gatewayTLS")
-	need(spec.Preview != nil && spec.Preview.Host != "", "spec.preview.host")
-	need(spec.Routing != nil && spec.Routing.HTTP != nil, "spec.routing.http")
 	return fields
 }
 

@@ -143,12 +143,11 @@ func unselected(s *corev1.Service, d *appsv1.Deployment) string {
 // serves, change nothing: what was granted before stays. Hosts that are not asked for any more stay as long as a version is on its way
 // in or out, because its weight must be taken away there too; then leave says that what was made for them goes.
 func (w *world) entry(problems []shift.Problem) (entry plan.Entry, leave bool) {
-	live, state := w.liveEntry(), w.shift.Status.State
+	live := w.liveEntry()
 	refused := slices.ContainsFunc(problems, func(p shift.Problem) bool {
 		return slices.Contains([]string{v1alpha1.ReasonHostNotAllowed, v1alpha1.ReasonGatewayNotAllowed, v1alpha1.ReasonHostClaimed, v1alpha1.ReasonNameTaken,
 			v1alpha1.ReasonDuplicateTLSHost, v1alpha1.ReasonHTTPRequired, v1alpha1.ReasonGatewayNotFound, v1alpha1.ReasonGatewayWithoutHost, v1alpha1.ReasonGatewaySelectsNothing}, p.Reason)
 	})
-	busy := state.Candidate != "" || slices.ContainsFunc(state.Retiring, func(r v1alpha1.Retiring) bool { return !shift.Kept(r) })
 	asked := plan.Entry{Hosts: w.spec.Hosts, Gateways: plan.QualifiedGateways(w.shift.Namespace, w.spec.Gateways), Port: live.Port, Told: live.Told}
 	if w.spec.Preview != nil {
 		asked.Preview = w.spec.Preview.Host
@@ -156,12 +155,18 @@ func (w *world) entry(problems []shift.Problem) (entry plan.Entry, leave bool) {
 	switch {
 	case w.scope.Template == nil:
 		return plan.Entry{}, false
-	case refused, len(asked.Hosts) == 0 && busy, w.gatewayAPIRoutes() && len(asked.Gateways) == 0 && len(asked.Hosts) > 0:
+	case refused, len(asked.Hosts) == 0 && w.busy(), w.gatewayAPIRoutes() && len(asked.Gateways) == 0 && len(asked.Hosts) > 0:
 		return live, false
 	case len(asked.Hosts) == 0:
 		return plan.Entry{}, len(live.Hosts) > 0 || w.gateway != nil && w.ours(w.gateway)
 	}
 	return asked, false
+}
+
+// busy reports whether a version is on its way in or out.
+func (w *world) busy() bool {
+	state := w.shift.Status.State
+	return state.Candidate != "" || slices.ContainsFunc(state.Retiring, func(r v1alpha1.Retiring) bool { return !shift.Kept(r) })
 }
 
 // liveEntry reads the entry back from our VirtualService for external hosts.

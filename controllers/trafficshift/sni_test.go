@@ -179,3 +179,37 @@ func TestHostsOfTCP(t *testing.T) {
 		t.Errorf("hosts keep an un-owned VirtualService without subsets: %v", &left.Spec)
 	}
 }
+
+// Hosts that stay with TLS have no requests to look at, though the Service has an HTTP port by now: what needs them could never be read back
+// there, and is refused before a candidate waits for it.
+func TestHostsOfTLSRefuseWhatNeedsRequestsBesideAnHTTPPort(t *testing.T) {
+	c := newCluster(t)
+	c.adoptTLS()
+	c.ports(`{"name": "http-metrics", "port": 9090, "targetPort": 9090}, {"name": "https", "port": 443, "targetPort": "http"}`)
+	c.pass()
+	for field, spec := range map[string]string{
+		"spec.steps[0].match":    `{"steps": [{"match": [{"headers": {"x-tester": {"exact": "yes"}}}]}, {"weight": 100}]}`,
+		"spec.steps[1].match":    `{"steps": [{"weight": 5}, {"weight": 50, "match": [{"headers": {"x-tester": {"exact": "yes"}}}]}, {"weight": 100}]}`,
+		"spec.steps[0].mirror":   `{"steps": [{"mirror": "10%"}, {"weight": 100}]}`,
+		"spec.session":           `{"session": {}}`,
+		"spec.strategy: ab-test": `{"strategy": "ab-test", "steps": null, "abTest": {"match": [{"headers": {"x-tester": {"exact": "yes"}}}]}}`,
+	} {
+		before := c.shift().Spec
+		c.edit(`{"spec": ` + spec + `}`)
+		c.pass()
+		c.refused(v1alpha1.ReasonHTTPRequired, field, "vault.example.com", "SNI", "leave spec.hosts out")
+		s := c.shift()
+		s.Spec = before
+		if err := c.Update(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		c.pass()
+		if got := condition(c.shift(), v1alpha1.ConditionAccepted); !strings.HasPrefix(got, "True Accepted") {
+			t.Errorf("without %s Accepted is %q", field, got)
+		}
+	}
+	c.edit(`{"spec": {"hosts": null, "session": {}}}`) // hosts that nobody asks for any more go, and keep nothing from being accepted
+	c.run("the hosts go", 30, func(s *v1alpha1.TrafficShift) bool {
+		return strings.HasPrefix(condition(s, v1alpha1.ConditionAccepted), "True Accepted") && !c.get(hostsTable, &networkingv1.VirtualService{})
+	})
+}
