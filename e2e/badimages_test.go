@@ -14,7 +14,7 @@ func TestImagesThatNeverRun(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ name, image, reason, says string }{
 		"CannotBePulled": {"unpulled", "registry.example.com/nobody/knows:1", v1alpha1.ReasonNotReadyInTime, "Pull"},
-		"NeverReady":     {"unready", "registry.example.com/lab/never-ready:1", v1alpha1.ReasonNotReadyInTime, "0 available"},
+		"NeverReady":     {"unready", "registry.example.com/lab/never-ready:1", v1alpha1.ReasonNotReadyInTime, "0 of 1 available"},
 		"CrashLoops":     {"crashing", "registry.example.com/lab/crash-loop:1", v1alpha1.ReasonCandidateUnstable, "a pod of v2"},
 	}
 	for title, tc := range tests {

@@ -142,7 +142,7 @@ spec:
 	err := caller.Wait(t.Context(), func(snap *xds.Snapshot) bool {
 		return slices.ContainsFunc(connectionsOn(snap, 9443), func(l xds.ConnectionListener) bool {
 			listener = l
-			return len(l.Chains) == 1 && len(l.Chains[0].Clusters) == 2
+			return len(l.Chains) == 1 && len(l.Chains[0].Clusters) == 2 && slices.Contains(l.Chains[0].Names, name) // others have the port, too
 		})
 	})
 	if err != nil {

@@ -215,7 +215,8 @@ func (p *pass) desiredDetaching() Desired {
 	switch p.next.Stage {
 	case v1alpha1.StageReturning:
 		d.Mesh, d.Subsets = p.obs.Rule, slices.DeleteFunc(slices.Clone(p.obs.Subsets), p.unrouted)
-		d.Previews = p.previews(d.Subsets)
+		// Hosts of versions stay for as long as what they lead to; none is made any more, for a Service that nobody may know yet.
+		d.Previews = slices.DeleteFunc(p.previews(d.Subsets), func(version string) bool { return !p.obs.version(version).Previewed })
 	case v1alpha1.StageUnpinning:
 		d.Mesh, d.Subsets, d.Bare = p.obs.Rule, p.obs.Subsets, true
 	case v1alpha1.StageRemoving:
