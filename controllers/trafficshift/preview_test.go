@@ -73,7 +73,9 @@ func TestAnAddressThatCannotBeWrittenHoldsNothingUp(t *testing.T) {
 	c.apply(service)
 	c.apply(strings.Replace(blueGreen, "hold: 3s", "hold: 3s\n  preview: {host: preview.example.com}", 1))
 	c.kubelet()
-	c.struggle("adoption", 60, func(s *v1alpha1.TrafficShift) bool { return s.Status.Phase == v1alpha1.PhaseStable && s.Status.RefusedWrite != nil })
+	c.struggle("adoption", 60, func(s *v1alpha1.TrafficShift) bool {
+		return s.Status.Phase == v1alpha1.PhaseStable && s.Status.RefusedWrite != nil
+	})
 	if diff := cmp.Diff([]string{"micro-api 0", "micro-api-v1 3"}, c.deploymentSizes()); diff != "" {
 		t.Errorf("pods (-want +got):\n%s", diff)
 	}
