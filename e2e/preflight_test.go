@@ -85,6 +85,7 @@ spec: `
 		"RuleElsewhere":   {also: elsewhere + strings.Replace(routeElsewhere, "KIND", "DestinationRule", 1) + "{host: api.NS.svc.cluster.local, subsets: [{name: v1, labels: {version: v1}}]}", reason: v1alpha1.ReasonHostClaimed, says: "DestinationRule NS-else/theirs"},
 		"TLSHostTaken":    {edit: []string{"sluice.dev/hold: 1s", "sluice.dev/hold: 1s, sluice.dev/hosts: NS.example.com, sluice.dev/tls-secret: ours"}, also: strings.Replace(meshRoute, "KIND", "Gateway", 1) + tlsServer, reason: v1alpha1.ReasonDuplicateTLSHost, says: "Gateway NS/theirs"},
 		"TLSElsewhere":    {edit: []string{"sluice.dev/hold: 1s", "sluice.dev/hold: 1s, sluice.dev/hosts: NS.example.com, sluice.dev/tls-secret: ours"}, also: elsewhere + strings.Replace(routeElsewhere, "KIND", "Gateway", 1) + tlsServer, reason: v1alpha1.ReasonDuplicateTLSHost, says: "Gateway NS-else/theirs"},
+		"NoRoomForTwo":    {also: "\napiVersion: v1\nkind: ResourceQuota\nmetadata: {name: small, namespace: NS}\nspec: {hard: {requests.cpu: 500m}}", reason: v1alpha1.ReasonQuotaExceeded, says: "ResourceQuota NS/small has"},
 		"VolumeOfOneNode": {edit: []string{"      containers:", "      volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]\n      containers:"}, also: "\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data, namespace: NS}\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}", reason: v1alpha1.ReasonVolumeNotShareable, says: "ReadWriteMany"},
 	}
 	for title, tc := range tests {
