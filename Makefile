@@ -41,7 +41,8 @@ test: test-unit test-e2e ## Run every test that needs no real cluster, the lab o
 
 .PHONY: test-unit
 test-unit: lab-binaries ## Run unit, property, golden and API-server tests
-	go test $(TEST_FLAGS) ./...
+	@# -parallel: those with an API server wait for it.
+	go test $(TEST_FLAGS) -parallel 4 ./...
 
 .PHONY: test-e2e
 test-e2e: build lab-binaries ## Run the end-to-end tests on the lab

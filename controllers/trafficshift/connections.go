@@ -145,7 +145,7 @@ func (w *world) checkConnectedHosts() []shift.Problem {
 
 // adviseOnConnections tells of ports that nobody judges a candidate by: beside one of HTTP, which may be for metrics alone, connections ride along.
 func (w *world) adviseOnConnections() {
-	http, connected := plan.HTTPPorts(w.scope.Service), slices.Concat(plan.TCPPorts(w.scope.Service), plan.TLSPorts(w.scope.Service))
+	http, connected := plan.HTTPPorts(w.scope.Service), slices.DeleteFunc(plan.RoutedPorts(w.scope.Service), plan.IsHTTP)
 	if len(http) == 0 || len(connected) == 0 {
 		return
 	}
