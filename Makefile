@@ -48,7 +48,7 @@ test-unit: lab-binaries ## Run unit, property, golden and API-server tests
 test-e2e: build lab-binaries ## Run the end-to-end tests on the lab
 	@# -count=1: go's test cache does not see the binaries, the chart and the examples that these tests use. -parallel: they wait more
 	@# than they work.
-	cd e2e && go test $(TEST_FLAGS) -count=1 -p 1 -parallel 6 ./...
+	cd e2e && go test $(TEST_FLAGS) -count=1 -p 1 -parallel 4 ./...
 
 .PHONY: fuzz
 fuzz: require-go ## Fuzz every parser for ten seconds each

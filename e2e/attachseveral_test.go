@@ -159,7 +159,7 @@ func TestAttachSeveral(t *testing.T) {
 		t.Errorf("%d requests more failed after v3 was taken back", len(now)-len(bad))
 	}
 	checked.end(t, []string{
-		"Adopting Starting", "Stable", "Progressing Exposing", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%", "Failed, v3 retiring",
+		"Progressing Exposing", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%", "Failed, v3 retiring",
 	})
 }
 
@@ -241,5 +241,5 @@ func TestAttachToConnections(t *testing.T) {
 	if diff := cmp.Diff(before, routesOfUsers(t, s, name)); diff != "" {
 		t.Errorf("the user's VirtualService (-before +after):\n%s", diff)
 	}
-	checked.end(t, []string{"Stable", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%"})
+	checked.end(t, []string{"Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%"})
 }
