@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/e2e/lab/load"
 	"github.com/sluice-dev/sluice/e2e/scene"
 )
 
@@ -58,7 +59,7 @@ func TestADeploymentWithoutAService(t *testing.T) {
 	outside := through(t, s, "alone.example.com", 40)
 	image(t, s, name, registry+"micro-api:1.3")
 	await(t, s, name, "to prove 50%", proven(500))
-	checkShare(t, "in the mesh", inside, "1.3", 500, 2*time.Second)
+	checkShares(t, s, name, "1.3", 500, 2*time.Second, map[string]*load.Source{"in the mesh": inside})
 	await(t, s, name, "to be promoted", scene.Stable("v2"))
 	after := &corev1.Service{}
 	if err := s.Client.Get(t.Context(), inShop(name), after); err != nil {

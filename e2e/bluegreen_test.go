@@ -129,15 +129,13 @@ func TestABadGreenIsConvictedAfterTheSwitch(t *testing.T) {
 		t.Errorf("v1 has %d ready pods; want 2, all the time", got)
 	}
 	r := users.Report()
-	if failed := r.Answers["v2"][500]; failed == 0 || failed > 15*rate/2 {
-		t.Errorf("users met %d failures of v2; want what it fails in some seconds, at most 15", failed)
-	}
+	withinSeconds(t, r.Answers["v2"][500], 0.5*rate)
 	for _, f := range r.Failures {
 		if f.Version != "v2" {
 			t.Errorf("a client saw a failure that v2 did not produce: %+v", f)
 		}
 	}
-	t.Logf("v2 failed %d requests; the routes went from generation %d to %d", r.Answers["v2"][500], before.Generation, routesOf(t, s, name).Generation)
+	t.Logf("the routes went from generation %d to %d", before.Generation, routesOf(t, s, name).Generation)
 }
 
 // last is a check: what a source is answered by now, and by nothing else.

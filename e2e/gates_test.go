@@ -352,12 +352,7 @@ func TestGatesWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
 	const name = "purchases"
 	example(t, s, "gates", name)
-	hurried := map[string]string{}
-	for _, setting := range quick[2:] {
-		key, value, _ := strings.Cut(setting, "=")
-		hurried[v1alpha1.Prefix+key] = value
-	}
-	if err := s.Annotate(t.Context(), deployment(name), hurried); err != nil {
+	if err := s.Annotate(t.Context(), deployment(name), annotationsOf(quick[2:]...)); err != nil {
 		t.Fatal(err)
 	}
 	users := within(t, s, name, "http://purchases.shop.svc.cluster.local/", 60)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -28,13 +30,15 @@ import (
 
 var keep = flag.Bool("keep", false, "leave the lab's files behind, for reading logs")
 
-// shared is the one scene of this test binary.
+// shared is the one scene of this test binary. Its mirror holds what the shop has, a moment behind the API server, for those who look often.
 var shared struct {
-	once  sync.Once
-	ctx   context.Context
-	scene *scene.Scene
-	guard *guard
-	err   error
+	once   sync.Once
+	ctx    context.Context
+	scene  *scene.Scene
+	mirror cache.Cache
+	still  context.CancelFunc // ends the mirror
+	guard  *guard
+	err    error
 }
 
 func TestMain(m *testing.M) {
@@ -44,6 +48,9 @@ func TestMain(m *testing.M) {
 	shared.ctx = ctx
 	code := m.Run()
 	if shared.scene != nil {
+		if shared.still != nil {
+			shared.still()
+		}
 		shared.guard.stop()
 		shared.scene.Stop()
 	}
@@ -58,7 +65,11 @@ func stage(t *testing.T) *scene.Scene {
 	if testing.Short() {
 		t.Skip("starts a lab, which -short leaves out")
 	}
-	shared.once.Do(func() { shared.scene, shared.guard, shared.err = open(shared.ctx) })
+	shared.once.Do(func() {
+		if shared.scene, shared.guard, shared.err = open(shared.ctx); shared.err == nil {
+			shared.mirror, shared.still, shared.err = reflect(shared.ctx, shared.scene)
+		}
+	})
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
@@ -134,6 +145,18 @@ func install(ctx context.Context, s *scene.Scene) (*guard, error) {
 	return g, nil
 }
 
+func reflect(ctx context.Context, s *scene.Scene) (cache.Cache, context.CancelFunc, error) {
+	mirror, err := cache.New(s.REST, cache.Options{
+		Scheme: s.Client.Scheme(), DefaultNamespaces: map[string]cache.Config{scene.Shop: {}},
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, still := context.WithCancel(ctx)
+	go func() { _ = mirror.Start(ctx) }() // it ends with ctx, and has no other way to
+	return mirror, still, nil
+}
+
 // quick are a service's settings: a shift that takes seconds, with everything in it that one of an hour has. What a test says
 // itself comes after, and wins.
 var quick = []string{
@@ -169,6 +192,16 @@ spec:
         readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
 `
 
+// annotationsOf are annotations, from "key=value" without the prefix of their keys. The last of a key counts.
+func annotationsOf(all ...string) map[string]string {
+	annotations := map[string]string{}
+	for _, setting := range all {
+		key, value, _ := strings.Cut(setting, "=")
+		annotations[v1alpha1.Prefix+key] = value
+	}
+	return annotations
+}
+
 // service deploys a service with two pods that answer as version "v1", at NAME.example.com through the gateway and at
 // http://NAME.shop.svc.cluster.local and its port 7070 (gRPC) inside the mesh, and returns when Sluice has adopted it. Annotations
 // are "key=value", without the prefix of their keys; no value leaves one of the quick settings out. The service goes with the test.
@@ -192,11 +225,7 @@ func deployImage(t *testing.T, s *scene.Scene, name, image string, annotations .
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { leave(t, s, name) })
-	wanted := map[string]string{v1alpha1.AnnotationHosts: name + ".example.com"}
-	for _, a := range append(append([]string{}, quick...), annotations...) {
-		key, value, _ := strings.Cut(a, "=")
-		wanted[v1alpha1.Prefix+key] = value
-	}
+	wanted := annotationsOf(slices.Concat(quick, []string{"hosts=" + name + ".example.com"}, annotations)...)
 	if err := s.Annotate(t.Context(), deployment(name), wanted); err != nil {
 		t.Fatal(err)
 	}

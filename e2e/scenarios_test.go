@@ -87,10 +87,10 @@ func TestKubia(t *testing.T) {
 	if got := ts.Status.History[0].Reason; got != v1alpha1.ReasonErrorRate && got != v1alpha1.ReasonErrorRateVsStable {
 		t.Errorf("v3-users ended as %s; want it convicted by its errors", got)
 	}
-	bad := users.Report().Answers["v3-users"][500]
-	if bad == 0 || bad > 30 {
-		t.Errorf("users saw %d failures of v3-users; want a handful", bad)
+	if got := ts.Status.History[0].Weight; got != "5%" {
+		t.Errorf("v3-users got as far as %s; want the first step", got)
 	}
+	withinSeconds(t, users.Report().Answers["v3-users"][500], 60*0.05)
 
 	set("kubia:v4")
 	await(t, s, name, "to promote v4", scene.Stable("v4"))
@@ -155,18 +155,34 @@ func lossless(t *testing.T, sources ...*load.Source) {
 	}
 }
 
+// withinSeconds asserts what users met of a version that fails so many requests a second: something, or nothing was judged, and less than in half
+// a minute. How few seconds it takes the demo prints; a machine that is busy with other tests is no measure of it.
+func withinSeconds(t *testing.T, failures int, rate float64) {
+	t.Helper()
+	if failures == 0 || float64(failures) > 30*rate {
+		t.Errorf("users met %d failures, at %.1f a second; want some, for seconds", failures, rate)
+	}
+	t.Logf("users met %d failures, at %.1f a second", failures, rate)
+}
+
 // checkShares is checkShare for several sources, at a step that is paused for as long as it takes.
 func checkShares(t *testing.T, s *scene.Scene, name, version string, weight v1alpha1.Permille, during time.Duration, sources map[string]*load.Source) {
+	t.Helper()
+	halt(t, s, name, weight)
+	for where, source := range sources {
+		checkShare(t, where, source, version, weight, during)
+	}
+	require(t, s, name, v1alpha1.AnnotationPaused, "")
+}
+
+// halt keeps a shift at a step until it is no longer required to be paused.
+func halt(t *testing.T, s *scene.Scene, name string, weight v1alpha1.Permille) {
 	t.Helper()
 	require(t, s, name, v1alpha1.AnnotationPaused, "true")
 	await(t, s, name, "to be paused at "+weight.String(), func(ts *v1alpha1.TrafficShift) bool {
 		c := condition(ts, v1alpha1.ConditionProgressing)
 		return ts.Status.State.Weight == weight && c != nil && c.Reason == v1alpha1.ReasonPaused
 	})
-	for where, source := range sources {
-		checkShare(t, where, source, version, weight, during)
-	}
-	require(t, s, name, v1alpha1.AnnotationPaused, "")
 }
 
 // checkShare asserts that what clients saw in a while to come splits as the weight says, within binomial error (3.9 standard deviations:

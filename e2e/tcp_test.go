@@ -47,7 +47,7 @@ func TestTCP(t *testing.T) {
 		t.Errorf("EvidenceAvailable says %+v", says)
 	}
 	await(t, s, name, "to prove 50%", proven(500))
-	checkShare(t, "connections", users, "v2", 500, 3*time.Second)
+	checkShares(t, s, name, "v2", 500, 3*time.Second, map[string]*load.Source{"connections": users})
 	staysWith(t, long, "v1")
 	await(t, s, name, "to have all", func(ts *v1alpha1.TrafficShift) bool { return ts.Status.State.Weight == v1alpha1.Whole })
 	staysWith(t, long, "v1")
@@ -86,6 +86,34 @@ func TestTCP(t *testing.T) {
 	c.end(t, []string{"Stable", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%", "Failed, v3 retiring", "Detaching Removing"})
 }
 
+// echo is a service of two pods that answer on connections, and their probes on port 8080.
+func echo(name, ports string) string {
+	return strings.NewReplacer("NAME", name, "PORTS", ports).Replace(`
+apiVersion: v1
+kind: Service
+metadata: {name: NAME, namespace: shop}
+spec:
+  selector: {app: NAME}
+  ports: [PORTS]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: NAME, namespace: shop}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: NAME}}
+  template:
+    metadata: {labels: {app: NAME}}
+    spec:
+      containers:
+      - name: app
+        image: registry.example.com/lab/tcp-echo:1
+        env: [{name: VERSION, value: v1}]
+        ports: [{containerPort: 9000}, {containerPort: 8080}]
+        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+`)
+}
+
 // A port of TLS is split by the name that clients ask for, by every name that a pod's resolver knows; and it carries the weights of the
 // HTTP port beside it, by whose requests the service is judged.
 func TestTLSIsSplitBySNI(t *testing.T) {
@@ -96,40 +124,11 @@ func TestTLSIsSplitBySNI(t *testing.T) {
 	// Istio's analyzer takes the Service's own short name, which it reads as the full one, for a second VirtualService: it names the same one
 	// twice (docs/decisions/2026-11-21-what-is-seen-of-a-connection.md).
 	c := watchOver(t, s, name, "IST0109")
-	const vault = `
-apiVersion: v1
-kind: Service
-metadata: {name: vault, namespace: shop}
-spec:
-  selector: {app: vault}
-  ports: [{name: tls-vault, port: 9443, targetPort: 9000}, {name: http, port: 80, targetPort: 8080}]
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: vault, namespace: shop}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: vault}}
-  template:
-    metadata: {labels: {app: vault}}
-    spec:
-      containers:
-      - name: app
-        image: registry.example.com/lab/tcp-echo:1
-        env: [{name: VERSION, value: v1}]
-        ports: [{containerPort: 9000}, {containerPort: 8080}]
-        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
-`
-	if err := s.ApplyYAML(t.Context(), []byte(vault)); err != nil {
+	if err := s.ApplyYAML(t.Context(), []byte(echo(name, "{name: tls-vault, port: 9443, targetPort: 9000}, {name: http, port: 80, targetPort: 8080}"))); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { leave(t, s, name) })
-	annotations := map[string]string{}
-	for _, a := range append(quick[:len(quick):len(quick)], "hold=8s") {
-		key, value, _ := strings.Cut(a, "=")
-		annotations[v1alpha1.Prefix+key] = value
-	}
-	if err := s.Annotate(t.Context(), deployment(name), annotations); err != nil {
+	if err := s.Annotate(t.Context(), deployment(name), annotationsOf(quick...)); err != nil {
 		t.Fatal(err)
 	}
 	await(t, s, name, "to be adopted", scene.Stable("v1"))
@@ -138,6 +137,7 @@ spec:
 
 	release(t, s, name, "v2")
 	await(t, s, name, "to prove 50% by requests", proven(500))
+	halt(t, s, name, 500)
 	var listener xds.ConnectionListener
 	err := caller.Wait(t.Context(), func(snap *xds.Snapshot) bool {
 		return slices.ContainsFunc(connectionsOn(snap, 9443), func(l xds.ConnectionListener) bool {
@@ -177,6 +177,7 @@ spec:
 			t.Errorf("connections for %s went to %v; want both versions", sni, versions)
 		}
 	}
+	require(t, s, name, v1alpha1.AnnotationPaused, "")
 	await(t, s, name, "to be promoted", scene.Stable("v2"))
 	c.end(t, []string{"Stable", "Progressing Stepping 50%"})
 }
@@ -199,7 +200,7 @@ func TestTLSPassthrough(t *testing.T) {
 	release(t, s, name, "v2")
 	await(t, s, name, "to prove 10% by connections alone", proven(100))
 	await(t, s, name, "to prove 50%", proven(500))
-	checkShare(t, "connections through the gateway", users, "v2", 500, 3*time.Second)
+	checkShares(t, s, name, "v2", 500, 3*time.Second, map[string]*load.Source{"connections through the gateway": users})
 	ts := await(t, s, name, "to be promoted", scene.Stable("v2"))
 	if got := ts.Status.History[0]; !strings.Contains(got.Message, "connections failed") {
 		t.Errorf("it ended as %+v; want words of connections", got)
@@ -247,7 +248,7 @@ func TestTCPAtAGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := watchOver(t, s, name, "IST0162") // the port is missing in the gateway's own Service, which the lab has none of
-	const till = `
+	const door = `
 apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: {name: till-door, namespace: shop}
@@ -255,39 +256,13 @@ spec:
   selector: {istio: ingressgateway}
   servers: [{port: {number: 9100, name: tcp-till, protocol: TCP}, hosts: ["./*.example.com"]}]
 ---
-apiVersion: v1
-kind: Service
-metadata: {name: till, namespace: shop}
-spec:
-  selector: {app: till}
-  ports: [{name: tcp-till, port: 9100, targetPort: 9000}]
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: till, namespace: shop}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: till}}
-  template:
-    metadata: {labels: {app: till}}
-    spec:
-      containers:
-      - name: app
-        image: registry.example.com/lab/tcp-echo:1
-        env: [{name: VERSION, value: v1}]
-        ports: [{containerPort: 9000}, {containerPort: 8080}]
-        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
 `
-	if err := s.ApplyYAML(t.Context(), []byte(till)); err != nil {
+	if err := s.ApplyYAML(t.Context(), []byte(door+echo(name, "{name: tcp-till, port: 9100, targetPort: 9000}"))); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { leave(t, s, name) })
 	t.Cleanup(func() { unserve(t, s, name+"-door") })
-	annotations := map[string]string{v1alpha1.AnnotationHosts: host, v1alpha1.AnnotationGateway: name + "-door"}
-	for _, a := range append(quick[:len(quick):len(quick)], "hold=5s", "max-increase=5%") {
-		key, value, _ := strings.Cut(a, "=")
-		annotations[v1alpha1.Prefix+key] = value
-	}
+	annotations := annotationsOf(append(slices.Clone(quick), "hosts="+host, "gateway="+name+"-door", "hold=5s", "max-increase=5%")...)
 	if err := s.Annotate(t.Context(), deployment(name), annotations); err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +281,7 @@ spec:
 	t.Cleanup(func() { users.Stop() })
 	release(t, s, name, "v2")
 	await(t, s, name, "to prove 50%", proven(500))
-	checkShare(t, "connections through the gateway", users, "v2", 500, 3*time.Second)
+	checkShares(t, s, name, "v2", 500, 3*time.Second, map[string]*load.Source{"connections through the gateway": users})
 	await(t, s, name, "to be promoted", scene.Stable("v2"))
 	lossless(t, users)
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/controllers/internal/testenv"
@@ -35,21 +34,7 @@ func TestTheAPIServerRefusesMistakesInCapacity(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			u := shiftOf(t, ns, "capacity-"+strings.ToLower(name), tc.spec)
-			err := api.Create(t.Context(), u)
-			switch {
-			case tc.want == "" && err != nil:
-				t.Errorf("refused: %v", err)
-			case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
-				t.Errorf("error %v; want a refusal that says %q", err, tc.want)
-			}
-			var spec v1alpha1.TrafficShiftSpec
-			if body, ok := u.Object["spec"]; ok && runtime.DefaultUnstructuredConverter.FromUnstructured(body.(map[string]any), &spec) == nil {
-				spec.Default()
-				if errs := spec.Validate(nil); (len(errs) == 0) != (tc.want == "") {
-					t.Errorf("Validate does not agree: %v", errs)
-				}
-			}
+			bothJudge(t, api, shiftOf(t, ns, "capacity-"+strings.ToLower(name), tc.spec), tc.want)
 		})
 	}
 }

@@ -33,6 +33,26 @@ func shiftOf(t *testing.T, namespace, name, spec string) *unstructured.Unstructu
 	return u
 }
 
+// bothJudge creates a TrafficShift and holds the API server to a refusal that says want, or to none where that is empty; and the types' own rules to the
+// same verdict.
+func bothJudge(t *testing.T, api client.Client, u *unstructured.Unstructured, want string) {
+	t.Helper()
+	err := api.Create(t.Context(), u)
+	switch {
+	case want == "" && err != nil:
+		t.Errorf("refused: %v", err)
+	case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+		t.Errorf("error %v; want a refusal that says %q", err, want)
+	}
+	var spec v1alpha1.TrafficShiftSpec
+	if body, ok := u.Object["spec"]; ok && runtime.DefaultUnstructuredConverter.FromUnstructured(body.(map[string]any), &spec) == nil {
+		spec.Default()
+		if errs := spec.Validate(nil); (len(errs) == 0) != (want == "") {
+			t.Errorf("Validate does not agree: %v", errs)
+		}
+	}
+}
+
 // TestTheAPIServerRefusesMistakes holds the schema to what it says: a mistake is refused where it is made, by whoever makes it.
 func TestTheAPIServerRefusesMistakes(t *testing.T) {
 	api, ns := testenv.Namespace(t)
@@ -203,21 +223,7 @@ func TestTheAPIServerRefusesMistakesInStrategies(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			u := shiftOf(t, ns, "strategies-"+strings.ToLower(name), tc.spec)
-			err := api.Create(t.Context(), u)
-			switch {
-			case tc.want == "" && err != nil:
-				t.Errorf("refused: %v", err)
-			case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
-				t.Errorf("error %v; want a refusal that says %q", err, tc.want)
-			}
-			var spec v1alpha1.TrafficShiftSpec
-			if body, ok := u.Object["spec"]; ok && runtime.DefaultUnstructuredConverter.FromUnstructured(body.(map[string]any), &spec) == nil {
-				spec.Default()
-				if errs := spec.Validate(nil); (len(errs) == 0) != (tc.want == "") {
-					t.Errorf("Validate does not agree: %v", errs)
-				}
-			}
+			bothJudge(t, api, shiftOf(t, ns, "strategies-"+strings.ToLower(name), tc.spec), tc.want)
 		})
 	}
 }
