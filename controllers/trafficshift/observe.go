@@ -62,15 +62,17 @@ type world struct {
 // observe reads the world and changes nothing.
 func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TrafficShift) (*world, error) {
 	w := &world{shift: ts, spec: *ts.Spec.DeepCopy()}
-	if err := r.readPolicy(ctx, w); err != nil {
-		return nil, err
+	for _, read := range []func(context.Context, *world) error{r.readNamespace, r.readPolicy} {
+		if err := read(ctx, w); err != nil {
+			return nil, err
+		}
 	}
 	w.spec.Default()
 	w.spec.Paused = ts.Paused()
 	w.invalid = validated(&w.spec)
 	mend(&w.spec, mendRoutingAPI(&w.spec, w.invalid))
 	for _, read := range []func(context.Context, *world) error{
-		r.readNamespace, r.readDeployments, r.readConfig, r.readRecords, r.readPods, r.readMesh, r.readRouting, r.readGatewayAPI, r.readService, r.chooseAPI,
+		r.readDeployments, r.readConfig, r.readRecords, r.readPods, r.readMesh, r.readRouting, r.readGatewayAPI, r.readService, r.chooseAPI,
 		r.readAutoscalers,
 	} {
 		if err := read(ctx, w); err != nil {

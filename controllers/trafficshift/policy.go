@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,7 +46,7 @@ type settings struct {
 func (r *Reconciler) readPolicy(ctx context.Context, w *world) error {
 	p := &w.policy
 	var err error
-	if p.live, p.missing, err = r.livePolicy(ctx, w.shift); err != nil {
+	if p.live, p.missing, err = r.livePolicy(ctx, w); err != nil {
 		return err
 	}
 	if p.inForce, err = inForce(w.shift.Spec.Policy, w.shift.Status.Policy, p.live, positionOf(w.shift.Status.State)); err != nil || p.inForce == nil {
@@ -61,8 +60,8 @@ func (r *Reconciler) readPolicy(ctx context.Context, w *world) error {
 }
 
 // livePolicy reads the policy that a shift names, and whether the shift may use it.
-func (r *Reconciler) livePolicy(ctx context.Context, ts *v1alpha1.TrafficShift) (*v1alpha1.ShiftPolicy, *shift.Problem, error) {
-	name := ts.Spec.Policy
+func (r *Reconciler) livePolicy(ctx context.Context, w *world) (*v1alpha1.ShiftPolicy, *shift.Problem, error) {
+	name := w.shift.Spec.Policy
 	if name == "" {
 		return nil, nil, nil
 	}
@@ -75,13 +74,9 @@ func (r *Reconciler) livePolicy(ctx context.Context, ts *v1alpha1.TrafficShift) 
 	if errs := policy.Check(&live.Spec, field.NewPath("spec")); len(errs) > 0 {
 		return nil, unusable(v1alpha1.ReasonPolicyInvalid, "ShiftPolicy %q cannot be followed: %v", name, errs.ToAggregate()), nil
 	}
-	ns := &corev1.Namespace{}
-	if err := r.Client.Get(ctx, client.ObjectKey{Name: ts.Namespace}, ns); err != nil {
-		return nil, nil, fmt.Errorf("reading Namespace %s: %w", ts.Namespace, err)
-	}
-	if !policy.Grants(&live.Spec, ns.Labels) {
+	if !policy.Grants(&live.Spec, w.namespace.Labels) {
 		return nil, unusable(v1alpha1.ReasonPolicyNotGranted, "ShiftPolicy %q is not for namespace %s, whose labels its spec.namespaces does not select (%s); name another policy",
-			name, ts.Namespace, metav1.FormatLabelSelector(live.Spec.Namespaces)), nil
+			name, w.shift.Namespace, metav1.FormatLabelSelector(live.Spec.Namespaces)), nil
 	}
 	return live, nil, nil
 }

@@ -11,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/controllers/apply"
@@ -254,16 +253,12 @@ func (w *world) checkName() []shift.Problem {
 
 // checkGrants holds hosts and gateways to what the namespace's administrator has granted: who may edit a Deployment may not thereby
 // claim a host.
-func (r *Reconciler) checkGrants(ctx context.Context, w *world) ([]shift.Problem, error) {
+func (r *Reconciler) checkGrants(_ context.Context, w *world) ([]shift.Problem, error) {
 	if len(w.spec.Hosts) == 0 {
 		return nil, nil
 	}
-	ns := &corev1.Namespace{}
-	if err := r.Client.Get(ctx, client.ObjectKey{Name: w.shift.Namespace}, ns); err != nil {
-		return nil, fmt.Errorf("reading Namespace %s: %w", w.shift.Namespace, err)
-	}
-	hosts := granted(ns, v1alpha1.AnnotationAllowedHosts, r.Config.AllowedHosts)
-	gateways := granted(ns, v1alpha1.AnnotationAllowedGateways, r.Config.AllowedGateways)
+	hosts := granted(w.namespace, v1alpha1.AnnotationAllowedHosts, r.Config.AllowedHosts)
+	gateways := granted(w.namespace, v1alpha1.AnnotationAllowedGateways, r.Config.AllowedGateways)
 	var problems []shift.Problem
 	for _, host := range slices.Concat(w.spec.Hosts, w.servedPreview()) {
 		if !slices.ContainsFunc(hosts, func(g string) bool { return grants(g, host) }) {
