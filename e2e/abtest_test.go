@@ -85,17 +85,21 @@ func TestUsersStayWhereTheyAre(t *testing.T) {
 	s := stage(t)
 	const name, many = "sticky", 120
 	checked := watchOver(t, s, name)
-	service(t, s, name, "steps=20@4s,50@4s,100", "session=1h")
+	service(t, s, name, "steps=20@10s,50@10s,100", "session=1h")
 	users := gather(t, s, name+".example.com", many)
 	users.round(t)
 	release(t, s, name, "v2")
 	for _, weight := range []v1alpha1.Permille{200, 500, v1alpha1.Whole} {
 		await(t, s, name, "to prove "+weight.String(), proven(weight))
+		if weight < v1alpha1.Whole {
+			halt(t, s, name, weight)
+		}
 		users.round(t)
 		p := float64(weight) / float64(v1alpha1.Whole)
 		if on, slack := users.on("v2"), 3.9*math.Sqrt(many*p*(1-p))+1; math.Abs(float64(on)-many*p) > slack {
 			t.Errorf("at %s, %d of %d users are on v2; want %.0f±%.0f", weight, on, many, many*p, slack)
 		}
+		require(t, s, name, v1alpha1.AnnotationPaused, "")
 	}
 	await(t, s, name, "to promote v2", scene.Stable("v2"))
 	users.round(t)

@@ -20,7 +20,7 @@ kind: Deployment
 metadata:
   name: alone
   namespace: ` + scene.Shop + `
-  annotations: {sluice.dev/strategy: canary, sluice.dev/steps: "5,50,100", sluice.dev/hold: 3s, sluice.dev/bake: 3s, sluice.dev/min-requests: "20",
+  annotations: {sluice.dev/strategy: canary, sluice.dev/steps: "5,50@10s,100", sluice.dev/hold: 3s, sluice.dev/bake: 3s, sluice.dev/min-requests: "20",
     sluice.dev/max-increase: "5%", sluice.dev/hosts: alone.example.com}
 spec:
   replicas: 2

@@ -125,6 +125,7 @@ func TestAttachSeveral(t *testing.T) {
 
 	set("v3-users")
 	ts := await(t, s, name, "to take v3 back", scene.Rejected("v3"))
+	putAway(t, s, name, "v3")
 	for _, of := range all {
 		eventually(t, "v3 to be out of "+of.String(), func(ctx context.Context) error {
 			vs := &networkingv1.VirtualService{}

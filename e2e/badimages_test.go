@@ -21,7 +21,7 @@ func TestImagesThatNeverRun(t *testing.T) {
 		t.Run(title, func(t *testing.T) {
 			s := stage(t)
 			t.Parallel()
-			service(t, s, tc.name, "deadline=20s")
+			service(t, s, tc.name, "deadline=40s")
 			users := through(t, s, tc.name+".example.com", 20)
 			if err := s.SetImage(t.Context(), tc.name, tc.image); err != nil {
 				t.Fatal(err)

@@ -47,6 +47,7 @@ func TestTestersSeeTheCandidateBesideEveryWeight(t *testing.T) {
 		if !strings.HasSuffix(ts.Status.Step, "/4 match") {
 			t.Errorf("at %s the step is %q; want it to name the match", weight, ts.Status.Step)
 		}
+		halt(t, s, name, weight)
 		if weight == 500 { // users who have v1's cookie test as well
 			one = 2
 			test()
@@ -58,6 +59,7 @@ func TestTestersSeeTheCandidateBesideEveryWeight(t *testing.T) {
 		if got := on("v2", false); got == 0 || got == many-many/one {
 			t.Errorf("at %s, %d of the %d others are on v2; want some of them", weight, got, many-many/one)
 		}
+		require(t, s, name, v1alpha1.AnnotationPaused, "")
 	}
 	await(t, s, name, "to prove 80%", proven(800))
 	if err := matchIn(t, s, name); err != nil {

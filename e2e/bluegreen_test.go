@@ -23,7 +23,7 @@ func TestBlueGreenSwitchesOnce(t *testing.T) {
 	s := stage(t)
 	const name = "green"
 	checked := watchOver(t, s, name)
-	service(t, s, name, "strategy=blue-green", "steps=", "preview=green-preview.example.com", "hold=4s", "bake=30s", "keep-rejected=10m")
+	service(t, s, name, "strategy=blue-green", "steps=", "preview=green-preview.example.com", "hold=4s", "bake=5m", "keep-rejected=10m")
 	users, visitors := through(t, s, name+".example.com", 60), through(t, s, "green-preview.example.com", 5)
 	eventually(t, "the preview to show v1", last(visitors, "v1"))
 	visitors.Mark("shown")

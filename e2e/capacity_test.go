@@ -35,7 +35,8 @@ func TestMyWeb(t *testing.T) {
 	if err := s.SetImage(t.Context(), name, registry+"my-web:1.1"); err != nil {
 		t.Fatal(err)
 	}
-	ts := await(t, s, name, "to prove 50%", proven(500))
+	await(t, s, name, "to prove 50%", proven(500))
+	ts := halt(t, s, name, 500)
 	kill(t, s)
 	resumed := await(t, s, name, "to go on", func(now *v1alpha1.TrafficShift) bool {
 		return now.Status.State.Weight != 500 || !now.Status.State.Gate.CountedTo.Equal(ts.Status.State.Gate.CountedTo)
@@ -43,6 +44,7 @@ func TestMyWeb(t *testing.T) {
 	if got := resumed.Status.State; got.Weight != 500 || !got.VerifiedSince.Equal(ts.Status.State.VerifiedSince) {
 		t.Errorf("the next controller goes on at %s, proven at %s; want the same step: 50%%, %s", got.Weight, got.VerifiedSince, ts.Status.State.VerifiedSince)
 	}
+	require(t, s, name, v1alpha1.AnnotationPaused, "")
 	await(t, s, name, "to be promoted", scene.Stable("v2"))
 	want := []string{"4/1", "3/1", "3/2", "2/2", "2/3", "1/3", "1/4", "0/4"}
 	if diff := cmp.Diff(want, forth()); diff != "" {

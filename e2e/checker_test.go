@@ -49,11 +49,11 @@ func TestIstioFindsNothingWrong(t *testing.T) {
 	await(t, s, name, "to be at rest", scene.Stable("v2"))
 	handBack(t, s, name)
 
-	// RollingBack, Adopting Recording and Holding, Progressing Preparing, and Detaching Returning and Unpinning may last for less than a look does
+	// RollingBack, Adopting Recording, Starting and Holding, Progressing Preparing, and Detaching Returning and Unpinning may last for less than a look does
 	// where others look, too. What is written in the first is still there in what follows, Failed with a version retiring; the routes without subsets of the last are those
 	// that a service is taken over with, and in the others the mesh is told nothing.
 	c.end(t, []string{
-		"Adopting Starting", "Adopting Pinning", "Stable",
+		"Adopting Pinning", "Stable",
 		"Progressing Exposing", "Progressing Stepping 5%", "Progressing Stepping 12.5%",
 		"Progressing Stepping 50%", "Progressing Baking 100%",
 		"Stable, v1 retiring", "Failed, v3 retiring", "Failed",
@@ -115,7 +115,7 @@ func TestGRPCSeesEveryShare(t *testing.T) {
 	t.Parallel()
 	s := stage(t)
 	const name = "grpc-seen"
-	service(t, s, name, "steps=10,50,100")
+	service(t, s, name, "steps=10@10s,50@10s,100")
 	gateway, err := s.Through(t.Context(), name+".example.com", 40)
 	if err != nil {
 		t.Fatal(err)
@@ -146,13 +146,18 @@ func TestGRPCSeesEveryShare(t *testing.T) {
 		require(t, s, name, v1alpha1.AnnotationPaused, "")
 	}
 	await(t, s, name, "to prove 100%", proven(v1alpha1.Whole))
+	eventually(t, "this client to have heard of it", func(ctx context.Context) error {
+		got, err := caller.Shares(ctx, 20)
+		if err == nil && got["v2"] < 20 {
+			err = fmt.Errorf("it goes to %v", got)
+		}
+		return err
+	})
 	shares("with all of them", 1)
 	await(t, s, name, "to promote v2", scene.Stable("v2"))
 	shares("after the promotion", 1)
 	release(t, s, name, "v3", "ERROR_RATE=0.5")
-	await(t, s, name, "to have put v3 away", func(ts *v1alpha1.TrafficShift) bool {
-		return scene.Rejected("v3")(ts) && len(ts.Status.State.Retiring) == 0 // every client has heard of it by then
-	})
+	putAway(t, s, name, "v3")
 	shares("after the rollback", 1)
 }
 
@@ -235,8 +240,12 @@ func watched(t *testing.T, c *checker) *checker {
 		defer close(c.done)
 		ticker := time.NewTicker(25 * time.Millisecond) // of the mirror, which costs nobody anything
 		defer ticker.Stop()
-		for ctx.Err() == nil {
-			if err := c.look(ctx); err != nil && ctx.Err() == nil {
+		for failed := 0; ctx.Err() == nil; {
+			err := c.glance(ctx)
+			if failed++; err == nil {
+				failed = 0
+			}
+			if failed == 100 && ctx.Err() == nil { // an API server that is busy for a moment is no finding
 				c.problem("%v", err)
 			}
 			select {
@@ -297,13 +306,20 @@ func (c *checker) problem(format string, args ...any) {
 	}
 }
 
-// look has the present state checked, unless it was before: what the mirror shows is read from the API server itself only where it is new. The
-// check itself goes on while the next look is taken.
-func (c *checker) look(ctx context.Context) error {
+// analyzing is who has Istio's analyzers run: one at a time, so that looking does not starve what is looked at.
+var analyzing = make(chan struct{}, 1)
+
+// glance looks only where the mirror shows something new.
+func (c *checker) glance(ctx context.Context) error {
 	seen, err := c.state(ctx, shared.mirror)
 	if err != nil || seen == nil || c.checked[seen.key] {
 		return err
 	}
+	return c.look(ctx)
+}
+
+// look has the present state checked, unless it was before. The check itself goes on while the next look is taken.
+func (c *checker) look(ctx context.Context) error {
 	now, err := c.state(ctx, c.scene.Client)
 	if err != nil || now == nil || c.checked[now.key] {
 		return err
@@ -320,6 +336,8 @@ func (c *checker) look(ctx context.Context) error {
 		return err
 	}
 	c.checks.Go(func() {
+		analyzing <- struct{}{}
+		defer func() { <-analyzing }()
 		// The last looks are checked to their end, although nobody looks any more.
 		findings, err := meshcheck(context.WithoutCancel(ctx), c.scene, text)
 		if err != nil {

@@ -101,10 +101,10 @@ func TestPrometheusWithCredentials(t *testing.T) {
 	release(t, s, name, "v3")
 	ts = await(t, s, name, "to say that its Prometheus refuses it", func(ts *v1alpha1.TrafficShift) bool {
 		c := condition(ts, v1alpha1.ConditionEvidenceAvailable)
-		return ts.Status.State.Stage == v1alpha1.StageExposing && c != nil && c.Status == "False" && shared.guard.refused.Load() > refused
+		return ts.Status.State.Stage == v1alpha1.StageExposing && c != nil && c.Status == "False" && strings.Contains(c.Message, "refuses") && shared.guard.refused.Load() > refused
 	})
-	if c := condition(ts, v1alpha1.ConditionEvidenceAvailable); !strings.Contains(c.Message, "refuses") || strings.Contains(fmt.Sprint(ts.Status), tenantToken) {
-		t.Errorf("condition %+v", c)
+	if strings.Contains(fmt.Sprint(ts.Status), tenantToken) {
+		t.Errorf("the status shows the token: %+v", ts.Status)
 	}
 	annotate("tenant")
 	await(t, s, name, "to be promoted once it may ask", scene.Stable("v3"))

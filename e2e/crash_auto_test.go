@@ -20,7 +20,7 @@ func TestControllerKilledAgainAndAgain(t *testing.T) {
 	d := openDesk(t)
 	users := map[string]*load.Source{}
 	for _, name := range []string{good, bad} {
-		deploy(t, s, name, "steps=auto", "hold=4s")
+		deploy(t, s, name, "steps=auto", "hold=4s", "bake=30s")
 	}
 	gates(t, s, good, d.gate())
 	for _, name := range []string{good, bad} {

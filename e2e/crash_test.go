@@ -16,8 +16,9 @@ import (
 func TestControllerKilledInEveryPhase(t *testing.T) {
 	s := stage(t)
 	const name = "mortal"
-	deploy(t, s, name)
+	unannotated(t, s, name, app)
 	users := within(t, s, name, "http://mortal.shop.svc.cluster.local/", 60)
+	annotate(t, s, name)
 	stageIs := func(want v1alpha1.Stage) func(*v1alpha1.TrafficShift) bool {
 		return func(ts *v1alpha1.TrafficShift) bool { return ts.Status.State.Stage == want }
 	}
@@ -47,9 +48,7 @@ func TestControllerKilledInEveryPhase(t *testing.T) {
 	})
 	kill(t, s)
 	t.Logf("killed at %s", ts.Status.Phase)
-	await(t, s, name, "to have put the bad version away", func(ts *v1alpha1.TrafficShift) bool {
-		return scene.Rejected("v3")(ts) && len(ts.Status.State.Retiring) == 0
-	})
+	putAway(t, s, name, "v3")
 	for _, f := range users.Report().Failures {
 		if f.Version != "v3" {
 			t.Errorf("a client saw a failure that the bad version did not produce: %+v", f)

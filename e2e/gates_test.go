@@ -120,7 +120,7 @@ func TestManualGate(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
 	const name = "approved"
-	service(t, s, name, "deadline=5s")
+	service(t, s, name, "deadline=15s")
 	gates(t, s, name, `
   - name: go
     manual: {before: "50"}`)
@@ -141,7 +141,7 @@ func TestManualGate(t *testing.T) {
 	release(t, s, name, "v2")
 	await(t, s, name, "to wait for a person", waits)
 	approve("v1")
-	watchFor(t, s, name, 6*time.Second, "wait for longer than the deadline, for an approval of its own", waits)
+	watchFor(t, s, name, 16*time.Second, "wait for longer than the deadline, for an approval of its own", heldAt(50))
 	approve("v2")
 	await(t, s, name, "to be promoted", scene.Stable("v2"))
 	lossless(t, users)
@@ -163,7 +163,7 @@ func TestWebhookGate(t *testing.T) {
 		return heldAt(50)(ts) && strings.Contains(ts.Status.Message, "the desk is closed") && !strings.Contains(ts.Status.Message, "lunch")
 	}
 	await(t, s, name, "to be told to wait", waits)
-	watchFor(t, s, name, 5*time.Second, "wait while it is told to", waits)
+	watchFor(t, s, name, 5*time.Second, "wait while it is told to", heldAt(50))
 	d.answer(http.StatusNoContent)
 	await(t, s, name, "to be promoted when the desk says so", scene.Stable("v2"))
 	d.check(t, name, "v2", "5%", "50%", "100%")
@@ -178,11 +178,11 @@ func TestGateAtTheStart(t *testing.T) {
 	const name = "kept"
 	d := openDesk(t)
 	d.answer(http.StatusConflict)
-	service(t, s, name, "deadline=5s")
+	service(t, s, name, "deadline=15s")
 	gates(t, s, name, `
   - name: desk
     at: start
-    webhook: {url: "`+d.server.URL+`/may-start", interval: 1s, retries: 0, onError: fail}`)
+    webhook: {url: "`+d.server.URL+`/may-start", interval: 1s, onError: fail}`)
 	users := through(t, s, name+".example.com", 40)
 	unmet := func(version string) {
 		t.Helper()
@@ -190,13 +190,16 @@ func TestGateAtTheStart(t *testing.T) {
 			t.Errorf("%d users met %s", met, version)
 		}
 	}
+	unweighted := func(ts *v1alpha1.TrafficShift) bool {
+		return ts.Status.Candidate == "v2" && ts.Status.State.Weight == 0
+	}
 	kept := func(ts *v1alpha1.TrafficShift) bool {
-		return ts.Status.Candidate == "v2" && ts.Status.State.Weight == 0 && strings.Contains(ts.Status.Message, "before anybody meets v2: gate desk: ") &&
+		return unweighted(ts) && strings.Contains(ts.Status.Message, "before anybody meets v2: gate desk: ") &&
 			strings.Contains(ts.Status.Message, "the desk is closed")
 	}
 	release(t, s, name, "v2")
 	await(t, s, name, "to be told to wait at 0%", kept)
-	watchFor(t, s, name, 8*time.Second, "wait for longer than the deadline, while it is told to", kept)
+	watchFor(t, s, name, 16*time.Second, "wait for longer than the deadline, while it is told to", unweighted)
 	unmet("v2")
 	d.answer(http.StatusNoContent)
 	await(t, s, name, "to be promoted when the desk says so", scene.Stable("v2"))

@@ -26,7 +26,7 @@ func TestGatewayAPI(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
 	const name = "by-route"
-	service(t, s, name, "routing=gateway", "hosts=")
+	service(t, s, name, "routing=gateway", "hosts=", "steps=5,50@10s,100")
 	users := within(t, s, name, "http://by-route.shop.svc.cluster.local/", 80)
 	awaitAccepted(t, s, name+"-80", &gatewayv1.HTTPRoute{})
 	awaitAccepted(t, s, name+"-7070", &gatewayv1.GRPCRoute{})
@@ -38,11 +38,15 @@ func TestGatewayAPI(t *testing.T) {
 
 	release(t, s, name, "v2")
 	await(t, s, name, "to prove 50%", proven(500))
+	halt(t, s, name, 500)
 	for _, port := range []uint32{80, 7070} {
 		want := map[string]uint32{backend(name, "v1", port): 50, backend(name, "v2", port): 50}
-		if diff := cmp.Diff(want, weighted(watcher.Snapshot(), port, name)); diff != "" {
-			t.Errorf("what istiod tells a sidecar of port %d (-want +got):\n%s", port, diff)
-		}
+		eventually(t, fmt.Sprintf("istiod to tell a sidecar of port %d", port), func(context.Context) error {
+			if diff := cmp.Diff(want, weighted(watcher.Snapshot(), port, name)); diff != "" {
+				return fmt.Errorf("(-want +got):\n%s", diff)
+			}
+			return nil
+		})
 	}
 	checkShares(t, s, name, "v2", 500, 4*time.Second, map[string]*load.Source{"in the mesh": users})
 	await(t, s, name, "to be promoted", scene.Stable("v2"))

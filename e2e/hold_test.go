@@ -64,7 +64,7 @@ func TestNoTrafficHolds(t *testing.T) {
 			})
 			users.Stop()
 			var weight v1alpha1.Permille
-			watchFor(t, s, name, 4*time.Second, "hold when the traffic stops", func(ts *v1alpha1.TrafficShift) bool {
+			watchFor(t, s, name, 10*time.Second, "hold when the traffic stops", func(ts *v1alpha1.TrafficShift) bool {
 				weight = ts.Status.State.Weight // what was seen before may still raise it
 				return ts.Status.Phase == v1alpha1.PhaseProgressing && weight <= 500
 			})

@@ -44,10 +44,13 @@ func TestHPA(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, s, name, "to prove 20%", proven(200))
+	halt(t, s, name, 200)
 	bound(t, s, name, 4, 6)
 	eventually(t, "more pods in the middle of the release", func(ctx context.Context) error { return sized(ctx, s, name+"-v1", 4) })
 	checkBudget(t, s, name, 5)
+	require(t, s, name, v1alpha1.AnnotationPaused, "")
 	await(t, s, name, "to prove 50%", proven(500))
+	halt(t, s, name, 500)
 	bound(t, s, name, 1, 2)
 	await(t, s, name, "to be told to have 2 pods", func(ts *v1alpha1.TrafficShift) bool { return *ts.Spec.Replicas == 2 })
 	least := int32(4)
@@ -56,6 +59,7 @@ func TestHPA(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, s, name, "to be rolled back", scene.Rejected("v2"))
+	require(t, s, name, v1alpha1.AnnotationPaused, "")
 	eventually(t, "fewer pods now that the release is over", func(ctx context.Context) error { return sized(ctx, s, name+"-v1", 2) })
 	for i, pair := range back() {
 		var stable, candidate int32

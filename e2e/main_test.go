@@ -154,6 +154,7 @@ func reflect(ctx context.Context, s *scene.Scene) (cache.Cache, context.CancelFu
 	}
 	ctx, still := context.WithCancel(ctx)
 	go func() { _ = mirror.Start(ctx) }() // it ends with ctx, and has no other way to
+	mirror.WaitForCacheSync(ctx)
 	return mirror, still, nil
 }
 
@@ -189,7 +190,7 @@ spec:
         image: IMAGE
         env: [{name: VERSION, value: v1}]
         ports: [{containerPort: 8080}, {containerPort: 7070}]
-        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1, timeoutSeconds: 5}
 `
 
 // annotationsOf are annotations, from "key=value" without the prefix of their keys. The last of a key counts.
@@ -214,17 +215,32 @@ func service(t *testing.T, s *scene.Scene, name string, annotations ...string) {
 // deploy is service without the wait.
 func deploy(t *testing.T, s *scene.Scene, name string, annotations ...string) {
 	t.Helper()
-	deployImage(t, s, name, "registry.example.com/lab/app:1", annotations...)
+	deployImage(t, s, name, app, annotations...)
 }
+
+// app is the image of the lab's own application.
+const app = "registry.example.com/lab/app:1"
 
 // deployImage is deploy with another image.
 func deployImage(t *testing.T, s *scene.Scene, name, image string, annotations ...string) {
+	t.Helper()
+	unannotated(t, s, name, image)
+	annotate(t, s, name, annotations...)
+}
+
+// unannotated is a service of which Sluice knows nothing yet.
+func unannotated(t *testing.T, s *scene.Scene, name, image string) {
 	t.Helper()
 	text := strings.NewReplacer("NAME", name, "SHOP", scene.Shop, "IMAGE", image).Replace(manifest)
 	if err := s.ApplyYAML(t.Context(), []byte(text)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { leave(t, s, name) })
+}
+
+// annotate has Sluice take a service over.
+func annotate(t *testing.T, s *scene.Scene, name string, annotations ...string) {
+	t.Helper()
 	wanted := annotationsOf(slices.Concat(quick, []string{"hosts=" + name + ".example.com"}, annotations)...)
 	if err := s.Annotate(t.Context(), deployment(name), wanted); err != nil {
 		t.Fatal(err)
@@ -264,6 +280,14 @@ func await(t *testing.T, s *scene.Scene, name, what string, cond func(*v1alpha1.
 	return ts
 }
 
+// putAway waits until a refused version has left, of which every client has heard by then.
+func putAway(t *testing.T, s *scene.Scene, name, version string) {
+	t.Helper()
+	await(t, s, name, "to have put "+version+" away", func(ts *v1alpha1.TrafficShift) bool {
+		return scene.Rejected(version)(ts) && len(ts.Status.State.Retiring) == 0
+	})
+}
+
 // eventually polls until check is content, and fails the test with its last complaint.
 func eventually(t *testing.T, what string, check func(context.Context) error) {
 	t.Helper()
@@ -279,7 +303,7 @@ func eventually(t *testing.T, what string, check func(context.Context) error) {
 
 // leave removes a service. Of one whose test failed it tells first where it stood.
 func leave(t *testing.T, s *scene.Scene, name string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // the test's own context has ended
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the test's own context has ended
 	defer cancel()
 	if ts, err := s.Shift(ctx, name); t.Failed() && err == nil && ts != nil {
 		t.Logf("%s: %s %s, weight %q, observed %q: %s (logs, with -keep: %s)",

@@ -20,12 +20,13 @@ import (
 func TestAutoChoosesTheWeights(t *testing.T) {
 	s := stage(t)
 	const name, rate, budget = "paced", 250, 2
-	deploy(t, s, name, "steps=auto", "hold=2s", "max-increase=", "max-failed-requests=2")
+	deploy(t, s, name, "steps=auto", "hold=4s", "max-increase=", "max-failed-requests=2")
 	users := within(t, s, name, "http://paced.shop.svc.cluster.local/", rate) // how much traffic there is must be known before the first weight
 	await(t, s, name, "to be adopted", scene.Stable("v1"))
 	c := watchOver(t, s, name)
 	climb := &climb{users: users}
 	follow(t, s, name, climb.see)
+	c.await(t, "Stable")
 
 	release(t, s, name, "v2")
 	await(t, s, name, "to have a weight below 1%", func(ts *v1alpha1.TrafficShift) bool {

@@ -101,10 +101,14 @@ func TestAFreeze(t *testing.T) {
 	if ts.Status.Candidate != "" {
 		t.Errorf("%s started in a freeze", ts.Status.Candidate)
 	}
-	read := &v1alpha1.ShiftPolicy{}
-	if err := s.Client.Get(t.Context(), types.NamespacedName{Name: policy.Name}, read); err != nil || !strings.HasPrefix(read.Status.Freeze, "inventory until ") || read.Status.Shifts != 1 {
-		t.Errorf("the policy says %+v (%v); want one shift, and that it is frozen", read.Status, err)
-	}
+	eventually(t, "the policy to count one shift, and to say that it is frozen", func(ctx context.Context) error {
+		read := &v1alpha1.ShiftPolicy{}
+		err := s.Client.Get(ctx, types.NamespacedName{Name: policy.Name}, read)
+		if err == nil && (!strings.HasPrefix(read.Status.Freeze, "inventory until ") || read.Status.Shifts != 1) {
+			err = fmt.Errorf("it says %+v", read.Status)
+		}
+		return err
+	})
 	edit("")
 	await(t, s, name, "to start when the freeze is lifted, and to be at 50%", proven(500))
 	edit(freeze)

@@ -99,7 +99,7 @@ func TestAttach(t *testing.T) {
 	sent(t, 10_000, inside, outside)
 	lossless(t, inside, outside)
 	checked.end(t, []string{
-		"Adopting Starting", "Stable", "Progressing Exposing", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%",
+		"Stable", "Progressing Exposing", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%",
 		"handed back",
 	})
 }
@@ -187,7 +187,7 @@ func TestDelegate(t *testing.T) {
 	sent(t, 10_000, inside, outside)
 	lossless(t, inside, outside)
 	checked.end(t, []string{
-		"Adopting Starting", "Stable", "Progressing Exposing", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%",
+		"Stable", "Progressing Exposing", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%",
 		"Detaching Released",
 	})
 }
@@ -231,6 +231,7 @@ func TestTLSGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, s, name, "to prove 50%", proven(500))
+	halt(t, s, name, 500)
 	listeners := sentTo(t, s, xds.ListenerType)
 	for _, want := range []string{`kubernetes://payments-tls`, `https.443.https.payments.shop`} {
 		if !strings.Contains(listeners, want) {
@@ -243,9 +244,10 @@ func TestTLSGateway(t *testing.T) {
 			t.Errorf("the routes of the TLS server do not name %s: %.2000s", want, routes)
 		}
 	}
+	require(t, s, name, v1alpha1.AnnotationPaused, "")
 	await(t, s, name, "to be promoted", scene.Stable("v2"))
 	lossless(t, inside)
-	checked.end(t, []string{"Adopting Starting", "Stable", "Progressing Exposing", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%"})
+	checked.end(t, []string{"Stable", "Progressing Exposing", "Progressing Stepping 10%", "Progressing Stepping 50%", "Progressing Baking 100%"})
 }
 
 // certificate puts a Secret where the gateway's pods are, as the README says: Istio's analyzers look for it.
@@ -314,7 +316,7 @@ func sentTo(t *testing.T, s *scene.Scene, kind string, names ...string) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(ctx)
 	if err != nil {

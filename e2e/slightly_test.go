@@ -25,7 +25,10 @@ func TestSlightlyWorseVersionIsTakenBack(t *testing.T) {
 	if err := s.SetImage(t.Context(), name, "registry.example.com/lab/till:"+worse); err != nil {
 		t.Fatal(err)
 	}
-	ts := await(t, s, name, "to take the slightly worse version back", scene.Rejected("v2"))
+	ts, err := s.Await(t.Context(), 3*patience, name, "to take the slightly worse version back", scene.Rejected("v2")) // it takes 30,000 requests
+	if err != nil {
+		t.Fatal(err)
+	}
 	got := ts.Status.History[0]
 	if got.Reason != v1alpha1.ReasonErrorRateVsStable {
 		t.Errorf("v2 ended as %s: %s; want %s", got.Reason, got.Message, v1alpha1.ReasonErrorRateVsStable)

@@ -70,6 +70,7 @@ func TestTCP(t *testing.T) {
 	if got := ts.Status.History[0]; got.Reason != v1alpha1.ReasonErrorRateVsStable || !strings.Contains(got.Message, "connections") || strings.Contains(got.Message, "requests") {
 		t.Errorf("it ended as %+v; want the evidence of connections", got)
 	}
+	putAway(t, s, name, "v3")
 	after := users.Report()
 	if after.Failed == 0 {
 		t.Error("no connection was refused")
@@ -128,7 +129,7 @@ func TestTLSIsSplitBySNI(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { leave(t, s, name) })
-	if err := s.Annotate(t.Context(), deployment(name), annotationsOf(quick...)); err != nil {
+	if err := s.Annotate(t.Context(), deployment(name), annotationsOf(append(slices.Clone(quick), "steps=5,50@10s,100")...)); err != nil {
 		t.Fatal(err)
 	}
 	await(t, s, name, "to be adopted", scene.Stable("v1"))
@@ -215,6 +216,7 @@ func TestTLSPassthrough(t *testing.T) {
 	if got := ts.Status.History[0]; got.Reason != v1alpha1.ReasonErrorRateVsStable || !strings.Contains(got.Message, "connections") || strings.Contains(got.Message, "requests") {
 		t.Errorf("it ended as %+v; want the evidence of connections", got)
 	}
+	putAway(t, s, name, "v3")
 	after := users.Report()
 	if after.Failed == 0 {
 		t.Error("no connection was refused")

@@ -46,10 +46,11 @@ func liveOn(t *rapid.T, w *world) {
 	comeToRest(w)
 }
 
-// comeToRest has everything be well again, and waits for the shift to find its way.
+// comeToRest has everything be well again, and waits for the shift to find its way. A candidate beside a stable version that failed a while ago is held
+// until that is past, which takes a quarter of an hour and more.
 func comeToRest(w *world) {
 	heal(w)
-	w.run(900, func() bool {
+	w.run(7200, func() bool {
 		w.intents.Approve = w.state.Candidate
 		rest := w.state.Phase == v1alpha1.PhaseStable || w.state.Phase == v1alpha1.PhaseFailed
 		return rest && len(w.state.Retiring) == 0 && w.templateRun.replicas == 0

@@ -126,8 +126,11 @@ func (s *Scene) Await(ctx context.Context, limit time.Duration, name, what strin
 		default:
 		}
 		read, err := s.Shift(ctx, name)
-		if err != nil || read == nil {
-			return false, "no TrafficShift", err
+		if err != nil {
+			return false, err.Error(), nil // an API server that is busy for a moment ends nothing
+		}
+		if read == nil {
+			return false, "no TrafficShift", nil
 		}
 		ts = read
 		return cond(ts), fmt.Sprintf("%s %s weight %q: %s", ts.Status.Phase, ts.Status.State.Stage, ts.Status.Weight, ts.Status.Message), nil

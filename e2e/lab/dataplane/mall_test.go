@@ -135,6 +135,7 @@ func (m *mall) bySidecar(t *testing.T, n int) load.Counts {
 // run sends a bounded load and expects every request of it to be sent and answered by somebody.
 func run(t *testing.T, cfg load.Config) load.Counts {
 	t.Helper()
+	cfg.InFlight = cfg.Requests
 	source, err := load.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ const defaultThreshold = 1024
 
 // patience is how long a request waits at an open breaker before it is refused. Envoy refuses at once; in the lab clients,
 // proxies and servers share a processor, and whenever that pauses, good traffic would look like an overload.
-const patience = 250 * time.Millisecond
+const patience = time.Second
 
 // breaker holds a cluster to its limits. An HTTP/1.1 request occupies a connection for as long as it lasts, so that the
 // limit on connections is one on requests, beyond which requests wait; those that wait are limited by maxPending. Unlike
