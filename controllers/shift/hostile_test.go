@@ -318,3 +318,22 @@ func TestAWeightThatOneTableHasLostIsNotRaised(t *testing.T) {
 		})
 	}
 }
+
+// Nor is a first weight given where a table has lost its subsets: what it leads to is both versions, by their pods. Nobody else would notice where
+// no gate is asked.
+func TestNoWeightIsGivenBesideATableWithoutSubsets(t *testing.T) {
+	w := newWorld(t)
+	w.attached, w.spec.SkipAnalysis = true, true
+	w.run(60, w.at(v1alpha1.PhaseStable))
+	w.release(2)
+	w.run(60, func() bool { return w.state.Stage == v1alpha1.StageExposing })
+	w.refused["hosts"] = true
+	w.unroute("hosts")
+	w.bare["hosts"] = true
+	w.wait(60)
+	if w.state.Weight != 0 || !strings.Contains(w.last.Message, "hosts does not lead to v1 alone any more") {
+		t.Fatalf("came to %s: %s", w.state.Weight, w.last.Message)
+	}
+	clear(w.refused)
+	w.run(60, func() bool { return w.state.Stable == "v2" })
+}

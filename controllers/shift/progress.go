@@ -85,7 +85,7 @@ func (p *pass) waiting() bool {
 	case v1alpha1.StagePreparing:
 		return p.waitForPods(p.podsAhead())
 	case v1alpha1.StageExposing:
-		return p.waitForIsolation()
+		return p.waitForIsolation() || p.waitForLost()
 	default:
 		return p.waitForRoute() || p.waitForShare() || p.waitForHold()
 	}
@@ -161,6 +161,10 @@ func (p *pass) waitForLost() bool {
 	lost := p.obs.without(p.next.Stable, p.next.Candidate, p.next.Weight)
 	if len(lost) == 0 {
 		return false
+	}
+	if !Exposed(p.next) {
+		p.say(v1alpha1.ReasonRaising, "%s does not lead to %s alone any more; holding at 0%% until it does", strings.Join(lost, ", "), p.next.Stable)
+		return true
 	}
 	p.say(v1alpha1.ReasonRaising, "%s does not say any more that %s is at %s; holding until it does", strings.Join(lost, ", "), p.next.Candidate, p.next.Weight)
 	return true
