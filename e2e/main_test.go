@@ -190,7 +190,7 @@ spec:
         image: IMAGE
         env: [{name: VERSION, value: v1}]
         ports: [{containerPort: 8080}, {containerPort: 7070}]
-        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1, timeoutSeconds: 5}
+        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
 `
 
 // annotationsOf are annotations, from "key=value" without the prefix of their keys. The last of a key counts.

@@ -100,9 +100,13 @@ func (c *container) repeat(ctx context.Context, run instance, kind string, p *co
 	}
 }
 
+// patience is how long an answer may take at least, whatever a probe says: whenever the one machine that is all nodes pauses, every application on
+// it would look as if it hung.
+const patience = 5 * time.Second
+
 // ask makes one probe. It goes to the application itself, past the proxy.
 func (c *container) ask(ctx context.Context, run instance, p *corev1.Probe) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(max(p.TimeoutSeconds, 1))*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, max(time.Duration(p.TimeoutSeconds)*time.Second, patience))
 	defer cancel()
 	port, err := probePort(c.spec, p)
 	if err != nil {
