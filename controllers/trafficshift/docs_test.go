@@ -42,6 +42,77 @@ func reasonsOf(t *testing.T, groups ...string) map[string]string {
 	return reasons
 }
 
+// foreign are the words of others that pages quote.
+var foreign = []string{
+	"AlertProvider", "AnalysisTemplate", "Canary", "Decide", "Experiment", "FailedCreate", "Host", "ImagePullBackOff", "Job", "MetricTemplate", "Rollout",
+	"ScaledObject", "ScalingDisabled", "True",
+}
+
+// A word in CamelCase that a page has in backticks is a type or a value of the API as it is read in a status, such as a reason, and not the name
+// that the code has for it.
+func TestPagesNameWhatAStatusSays(t *testing.T) {
+	known := wordsOf(t)
+	for _, w := range foreign {
+		known[w] = true
+	}
+	quoted := map[string]bool{}
+	for _, pattern := range []string{"README.md", "docs/*.md", "examples/*.md", "examples/*/*.md", "manifests/chart/sluice/README.md"} {
+		files, err := filepath.Glob(filepath.Join("..", "..", pattern))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no %s: %v", pattern, err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if filepath.Base(file) == "api.md" {
+				continue // generated
+			}
+			for _, m := range regexp.MustCompile("`([A-Z][A-Za-z]*[a-z][A-Za-z]*)`").FindAllStringSubmatch(string(text), -1) {
+				if quoted[m[1]] = true; !known[m[1]] {
+					t.Errorf("%s has `%s`, which no status says; if it is somebody else's word, list it as foreign", strings.TrimPrefix(file, "../../"), m[1])
+				}
+			}
+		}
+	}
+	for _, w := range foreign {
+		if !quoted[w] {
+			t.Errorf("no page has `%s`: take it off the list", w)
+		}
+	}
+}
+
+// wordsOf are the types of the API and the values of its string constants.
+func wordsOf(t *testing.T) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("..", "..", "api", "v1alpha1", "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := map[string]bool{}
+	for _, file := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.TypeSpec:
+				words[n.Name.Name] = true
+			case *ast.ValueSpec:
+				for _, v := range n.Values {
+					if literal, ok := v.(*ast.BasicLit); ok && literal.Kind == token.STRING {
+						words[strings.Trim(literal.Value, `"`)] = true
+					}
+				}
+			}
+			return true
+		})
+	}
+	return words
+}
+
 // docs/preflight.md has a row for each reason of a condition, and none for what is no reason; and each is made to happen by a test.
 func TestEveryReasonHasARowAndATest(t *testing.T) {
 	reasons := reasonsOf(t, "Reasons a TrafficShift is not accepted for", "Reasons of advice", "Reasons that there is no evidence for")
