@@ -1,5 +1,5 @@
-# Everything that this needs is Go, make and git. Tools are built from the Go module proxy, at the versions that the small modules
-# under e2e/tools pin.
+# Everything that this needs is Go, make and git, and `make image` one of docker, podman and buildah. Tools are built from the Go module
+# proxy, at the versions that the small modules under e2e/tools pin.
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -23,6 +23,20 @@ build: plugin ## Build the controller into bin/sluice, and the plugin
 .PHONY: plugin
 plugin: require-go ## Build the plugin of kubectl into bin/kubectl-sluice
 	$(GO_BUILD) -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/kubectl-sluice ./cmd/kubectl-sluice
+
+# A docker whose daemon does not answer is passed over.
+BUILDER ?= $(shell docker info >/dev/null 2>&1 && echo docker || command -v podman || command -v buildah)
+# Where systems keep the certificates of the authorities that they trust.
+ROOTS ?= $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem))
+
+.PHONY: image
+image: require-go ## Build an image of the controller (IMAGE=registry.example.com/sluice:0.1.0), with docker, podman or buildah
+	@test -n "$(IMAGE)" || { echo "say which: make image IMAGE=registry.example.com/sluice:0.1.0"; exit 1; }
+	@test -n "$(BUILDER)" || { echo "none of docker (with its daemon), podman and buildah is there: install one of them"; exit 1; }
+	@test -n "$(ROOTS)" || { echo "no certificates of authorities found on this machine: say where, make image ROOTS=FILE"; exit 1; }
+	rm -rf $(BIN)/image && mkdir -p $(BIN)/image && install -m 644 $(ROOTS) $(BIN)/image/ca-certificates.crt
+	GOOS=linux $(GO_BUILD) -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/image/sluice ./cmd/sluice
+	$(BUILDER) build --platform linux/$$(go env GOARCH) --tag $(IMAGE) --file Dockerfile $(BIN)/image
 
 .PHONY: demo
 demo: build lab-binaries ## Show the main job on the lab: micro-api promoted, kubia refused, rolled back, promoted (DEMO_FLAGS=--keep)

@@ -396,6 +396,24 @@ func read(t *testing.T, dir string) map[string]string {
 	return all
 }
 
+// TestTheImageIsWhatTheChartRuns holds the Dockerfile to the user that the chart runs it as, and to a file of authorities' certificates where
+// Go looks for one: without it no webhook and no Prometheus is trusted.
+func TestTheImageIsWhatTheChartRuns(t *testing.T) {
+	text, err := os.ReadFile("../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	user, ok := load(t).Values["podSecurityContext"].(map[string]any)
+	if !ok {
+		t.Fatal("the chart says nothing of who runs the image")
+	}
+	for _, want := range []string{fmt.Sprintf("USER %v:%v", user["runAsUser"], user["runAsGroup"]), "COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt", `ENTRYPOINT ["/sluice"]`} {
+		if !strings.Contains(string(text), "\n"+want+"\n") {
+			t.Errorf("the Dockerfile does not say %s", want)
+		}
+	}
+}
+
 // TestReadmeKnowsEveryValue holds the table of the README to values.yaml.
 func TestReadmeKnowsEveryValue(t *testing.T) {
 	raw, err := os.ReadFile(filepath.Join(path, "values.yaml"))
