@@ -224,3 +224,66 @@ func (c *cluster) checkExample(objects []*unstructured.Unstructured) {
 	})
 	c.stays("", c.reasons)
 }
+
+// commands are the blocks of commands of a page, each with its lines.
+func commands(page string) [][]string {
+	var blocks [][]string
+	open := false
+	for line := range strings.Lines(page) {
+		command, ok := strings.CutPrefix(strings.TrimRight(line, "\n"), "    ")
+		switch {
+		case !ok:
+		case open:
+			blocks[len(blocks)-1] = append(blocks[len(blocks)-1], command)
+		default:
+			blocks = append(blocks, []string{command})
+		}
+		open = ok
+	}
+	return blocks
+}
+
+// TestExamplesCanBePasted holds what makes the commands of a folder's README work for who pastes them block by block: the service is taken over
+// before its template changes, because "A change before that is still the Deployment's own rollout"; what runs until Ctrl-C keeps no
+// command of its block from running; and one kind is watched at a time.
+func TestExamplesCanBePasted(t *testing.T) {
+	for folder, objects := range examples(t) {
+		page, err := os.ReadFile("../../examples/" + folder + "/README.md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		waited := ""
+		for _, block := range commands(string(page)) {
+			for i, line := range block {
+				switch endless := strings.HasSuffix(line, " --watch") || strings.Contains(line, "while ") && !strings.HasSuffix(line, "&"); {
+				case endless && i < len(block)-1:
+					t.Errorf("%s: %q runs until Ctrl-C, and %q after it never does", folder, line, block[i+1])
+				case strings.HasSuffix(line, " --watch") && strings.Contains(line, ","):
+					t.Errorf("%s: kubectl refuses %q: it watches one kind", folder, line)
+				case strings.Contains(line, " wait "):
+					waited += line + "\n"
+				case strings.Contains(line, " set image ") || strings.Contains(line, " set env "):
+					if !strings.Contains(string(page), "A change before that is still the Deployment's own rollout.") {
+						t.Errorf("%s does not say what is waited for", folder)
+					}
+					checkWaited(t, folder, waited, objects)
+				}
+			}
+		}
+	}
+}
+
+// checkWaited holds that a service is there and taken over before it is released.
+func checkWaited(t *testing.T, folder, waited string, objects []*unstructured.Unstructured) {
+	t.Helper()
+	for _, u := range objects {
+		if u.GetKind() != "Deployment" {
+			continue
+		}
+		wait := fmt.Sprintf("kubectl -n %s wait tshift/%s ", u.GetNamespace(), u.GetName())
+		want := wait + "--for=create --timeout=1m\n" + wait + "--for=condition=Ready --timeout=10m\n"
+		if !strings.Contains(waited, want) {
+			t.Errorf("%s releases %s before it is taken over; want before that\n%s", folder, u.GetName(), want)
+		}
+	}
+}
