@@ -40,13 +40,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("observing: %w", err)
 	}
-	defer world.yieldTurn()
+	defer func() { world.yieldTurn() }()
 	if done, err := r.setReplicas(ctx, ts, world); done || err != nil {
 		return conflictIsNoError(err)
 	}
 	decision, err := shift.Decide(world.spec, ts.Status.State, world.observation)
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("deciding: %w", err)
+	}
+	if world, decision, err = r.lookTwice(ctx, ts, world, decision); err != nil {
+		return ctrl.Result{}, fmt.Errorf("looking again: %w", err)
 	}
 	before := ts.DeepCopy()
 	if err := r.persist(ctx, ts, world, decision); err != nil {
