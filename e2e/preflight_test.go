@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/e2e/lab/load"
 	"github.com/sluice-dev/sluice/e2e/scene"
 )
 
@@ -110,6 +112,52 @@ spec: `
 			}
 		})
 	}
+}
+
+// README: "Who may edit a Deployment may not thereby claim a host", its service's own name at a gateway no more than another. Once that is granted, the
+// mesh and the gateway have a VirtualService each for the one name, and one share.
+func TestOwnNameAtAGateway(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	const ns, host = "by-own-name", "api.by-own-name.svc.cluster.local"
+	empty(t, s, ns)
+	text := strings.NewReplacer("NS", ns, `allowed-hosts: "*"`, `allowed-hosts: "*.example.com"`, `"5,100", sluice.dev/hold: 1s`, `"50,100", sluice.dev/hold: 1s, sluice.dev/hosts: `+host).Replace(unready)
+	if err := s.ApplyYAML(t.Context(), []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the refusal", func(ctx context.Context) error {
+		return refused(ctx, s, ns, v1alpha1.ReasonHostNotAllowed, `host "`+host+`" is not granted to namespace by-own-name`)
+	})
+	if err := s.Annotate(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}, map[string]string{v1alpha1.AnnotationAllowedHosts: host}); err != nil {
+		t.Fatal(err)
+	}
+	is := func(cond func(*v1alpha1.TrafficShift) bool) func(context.Context) error {
+		return func(ctx context.Context) error {
+			ts := &v1alpha1.TrafficShift{}
+			if err := s.Client.Get(ctx, types.NamespacedName{Namespace: ns, Name: "api"}, ts); err != nil {
+				return err
+			}
+			if !cond(ts) {
+				return fmt.Errorf("%s %s weight %q: %s", ts.Status.Phase, ts.Status.State.Stage, ts.Status.Weight, ts.Status.Message)
+			}
+			return nil
+		}
+	}
+	eventually(t, "the adoption", is(scene.Stable("v1")))
+	outside, inside := through(t, s, host, 60), within(t, s, ns, "http://"+host+"/", 60)
+	next := strings.NewReplacer("lab/app:1", "lab/app:2", "  replicas: 1\n", "").Replace(text[strings.LastIndex(text, "---")+4:])
+	if err := s.ApplyYAML(t.Context(), []byte(next)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a share of 50%", is(proven(500)))
+	eventually(t, "the promotion", is(scene.Stable("v2")))
+	for where, source := range map[string]*load.Source{"at the gateway": outside, "in the mesh": inside} {
+		if r := source.Report(); r.ByVersion["1"] == 0 || r.ByVersion["2"] == 0 {
+			t.Errorf("%s: %v; want both versions", where, r.ByVersion)
+		}
+		checkShare(t, where, source, "2", v1alpha1.Whole, time.Second)
+	}
+	lossless(t, outside, inside)
 }
 
 // empty removes namespaces with the test, those that there are.
