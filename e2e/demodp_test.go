@@ -9,7 +9,8 @@ import (
 	"github.com/sluice-dev/sluice/e2e/scene"
 )
 
-// TestDemoDP is scenario 6, from the files of examples/demo-dp. Its README: "the loop sees v1, for a moment both, then v2, and no failure".
+// TestDemoDP is scenario 6, from the files of examples/demo-dp. Its README: "the loop sees v1, for a moment both, then v2, and no failure", and "should
+// v2 fail its users, they are back on v1 within seconds": the next image fails them, after it was good to its probes.
 func TestDemoDP(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
@@ -46,11 +47,22 @@ func TestDemoDP(t *testing.T) {
 	if err := loop.WaitFor(t.Context(), func(r load.Report) bool { return r.Total >= before+100 }); err != nil {
 		t.Fatal(err)
 	}
-	loop.Stop()
 	lossless(t, loop)
 	if r := loop.Report(); r.ByVersion["v1"] == 0 || r.ByVersion["v2"] < 100 {
 		t.Errorf("the loop saw %v; want v1, then v2", r.ByVersion)
 	}
+
+	if err := s.SetImage(t.Context(), name, registry+"kubia:v3-users"); err != nil {
+		t.Fatal(err)
+	}
+	ts = await(t, s, name, "to be back on v2", scene.Rejected("v3"))
+	if got := ts.Status.History[0]; got.Weight != "100%" || !slices.Contains([]string{v1alpha1.ReasonErrorRate, v1alpha1.ReasonErrorRateVsStable}, got.Reason) {
+		t.Errorf("v3 ended as %s at %s: %s; want it convicted by its errors, of all users", got.Reason, got.Weight, got.Message)
+	}
+	eventually(t, "the loop to see v2 again", last(loop, "v2"))
+	loop.Stop()
+	withinSeconds(t, loop.Report().Answers["v3-users"][500], 60)
+	failedBy(t, "v3-users", loop)
 	for _, w := range weights {
 		if w != 0 && w != v1alpha1.Whole {
 			t.Errorf("a ladder of one step stood at %s", w)

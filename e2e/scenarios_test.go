@@ -6,7 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 	"github.com/sluice-dev/sluice/e2e/lab/load"
@@ -52,7 +56,7 @@ func TestMicroAPI(t *testing.T) {
 }
 
 // TestKubia is scenario 2. README: "`kubia` v3, which is refused before any user meets it", "good to its probes and bad to its users, and is
-// rolled back under traffic", and "a bad version goes back to 0 within seconds".
+// rolled back under traffic", and "a bad version goes back to 0 within seconds". What users are on, image v2, keeps its pods through both.
 func TestKubia(t *testing.T) {
 	s := stage(t)
 	t.Parallel()
@@ -63,6 +67,7 @@ func TestKubia(t *testing.T) {
 	t.Cleanup(func() { leave(t, s, name) })
 	await(t, s, name, "to be adopted", scene.Stable("v1"))
 	users := through(t, s, "kubia.example.com", 60)
+	untouched := podsOf(t, s, name+"-v1")
 	set := func(image string) {
 		t.Helper()
 		users.Mark(image)
@@ -89,6 +94,9 @@ func TestKubia(t *testing.T) {
 		t.Errorf("v3-users got as far as %s; want the first step", got)
 	}
 	withinSeconds(t, users.Report().Answers["v3-users"][500], 60*0.05)
+	if diff := cmp.Diff(untouched, podsOf(t, s, name+"-v1")); diff != "" || len(untouched) != 3 {
+		t.Errorf("two refused images later, the pods of v2 (-before +after):\n%s", diff)
+	}
 
 	set("kubia:v4")
 	await(t, s, name, "to promote v4", scene.Stable("v4"))
@@ -102,11 +110,24 @@ func TestKubia(t *testing.T) {
 	if got := ts.Status.History[0]; got.Reason != v1alpha1.ReasonPromoted || got.Version != "v1" {
 		t.Errorf("the way back to the first template ended as %+v; want v1 promoted", got)
 	}
-	for _, f := range users.Report().Failures {
-		if f.Version != "v3-users" {
-			t.Errorf("a client saw a failure that the bad image did not produce: %+v", f)
+	failedBy(t, "v3-users", users)
+}
+
+// podsOf are the pods of a version: how often the containers of each were restarted, by its UID.
+func podsOf(t *testing.T, s *scene.Scene, version string) map[types.UID]int32 {
+	t.Helper()
+	var list corev1.PodList
+	if err := s.Client.List(t.Context(), &list, client.InNamespace(scene.Shop), client.MatchingLabels{v1alpha1.LabelVersion: version}); err != nil {
+		t.Fatal(err)
+	}
+	restarts := map[types.UID]int32{}
+	for _, p := range list.Items {
+		restarts[p.UID] = 0
+		for _, c := range p.Status.ContainerStatuses {
+			restarts[p.UID] += c.RestartCount
 		}
 	}
+	return restarts
 }
 
 // through and within load a service from both sides, and stop with the test.
@@ -149,6 +170,18 @@ func lossless(t *testing.T, sources ...*load.Source) {
 		}
 		if r.Failed > 0 {
 			t.Errorf("%d of %d requests failed; %v", r.Failed, r.Total, r.ByVersion)
+		}
+	}
+}
+
+// failedBy asserts that clients saw no failures but those of a version that is bad.
+func failedBy(t *testing.T, version string, sources ...*load.Source) {
+	t.Helper()
+	for _, source := range sources {
+		for _, f := range source.Report().Failures {
+			if f.Version != version {
+				t.Errorf("a client saw a failure that %s did not produce: %+v", version, f)
+			}
 		}
 	}
 }
