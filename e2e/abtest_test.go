@@ -11,7 +11,7 @@ import (
 )
 
 // README: "the users that `abTest.match` names, for `abTest.duration`; then 100", and "Both groups of an ab-test keep their version by a cookie,
-// which is taken away afterwards."
+// which is taken away afterwards." One ends with everybody on B, the next, which a person aborts, with nobody.
 func TestATestKeepsBothGroups(t *testing.T) {
 	t.Parallel()
 	for by, match := range map[string]string{"header": "header:x-group=b", "cookie": "cookie:group=b, query:beta=1"} {
@@ -71,8 +71,25 @@ func TestATestKeepsBothGroups(t *testing.T) {
 				return stays("v1", "v2")(i, u)
 			})
 			users.check(t, noCookies)
+
+			release(t, s, name, "v3")
+			await(t, s, name, "to show v3 to its group", shownBy(v1alpha1.ExposureMatch))
+			eventually(t, "the group to be on v3", func(context.Context) error {
+				if on := users.on("v3"); on != 30 { // who has come to it since
+					return fmt.Errorf("%d users of 40 are on v3, want 30", on)
+				}
+				return nil
+			})
+			tell(t, s, name, v1alpha1.AnnotationAbort, "v3")
+			await(t, s, name, "to take v3 back", scene.Rejected("v3"))
+			users.round(t)
+			if on := users.on("v2"); on != 40 {
+				t.Errorf("v3 was taken back, and only %d of 40 users are on v2", on)
+			}
+			users.check(t, noCookies)
 			lossless(t, users.Source)
-			checked.end(t, []string{"Stable", "Progressing Stepping", "Progressing Baking 100%"})
+			checked.await(t, "Failed")
+			checked.end(t, []string{"Stable", "Progressing Stepping", "Progressing Baking 100%", "Failed"})
 		})
 	}
 }
