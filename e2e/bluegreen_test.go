@@ -3,8 +3,11 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	appsv1 "k8s.io/api/apps/v1"
@@ -136,6 +139,54 @@ func TestABadGreenIsConvictedAfterTheSwitch(t *testing.T) {
 		}
 	}
 	t.Logf("the routes went from generation %d to %d", before.Generation, routesOf(t, s, name).Generation)
+}
+
+// docs/gates.md: "all must pass before a weight is raised", of which blue-green has one, the switch. README: "The old version stays at full strength
+// for `bake`", and not for longer.
+func TestAGateKeepsGreenFromSwitching(t *testing.T) {
+	s := stage(t)
+	t.Parallel()
+	const name = "gated-green"
+	d := openDesk(t)
+	d.answer(http.StatusConflict)
+	service(t, s, name, "strategy=blue-green", "steps=", "hold=2s", "bake=5s")
+	gates(t, s, name, d.gate("retries: 0", "onError: fail"))
+	users := through(t, s, name+".example.com", 40)
+	shown := func(ts *v1alpha1.TrafficShift) bool {
+		return shownBy(v1alpha1.ExposurePreview)(ts) && ts.Status.State.Weight == 0 && strings.Contains(ts.Status.Message, "the desk is closed")
+	}
+	unmet := func(version string) {
+		t.Helper()
+		if met := users.Report().ByVersion[version]; met > 0 {
+			t.Errorf("%d users met %s in its preview", met, version)
+		}
+	}
+	release(t, s, name, "v2")
+	await(t, s, name, "to be told to wait in its preview", shown)
+	watchFor(t, s, name, 5*time.Second, "wait while it is told to", shown)
+	unmet("v2")
+	d.answer(http.StatusNoContent)
+	await(t, s, name, "to have switched", proven(v1alpha1.Whole))
+	if got := pods(t, s, name+"-v1"); got != 2 {
+		t.Errorf("blue has %d ready pods behind the switch; want 2", got)
+	}
+	await(t, s, name, "to promote green", scene.Stable("v2"))
+	eventually(t, "blue to have no pods", func(context.Context) error {
+		if left := podsOf(t, s, name+"-v1"); len(left) > 0 {
+			return fmt.Errorf("%d are left", len(left))
+		}
+		return nil
+	})
+	d.check(t, name, "v2", "0%", "100%")
+
+	d.answer(http.StatusForbidden)
+	release(t, s, name, "v3")
+	ts := await(t, s, name, "to refuse v3", scene.Rejected("v3"))
+	if got := ts.Status.History[0]; got.Reason != v1alpha1.ReasonGateFailed || got.Weight != "0%" || !strings.Contains(got.Message, "gate desk: ") {
+		t.Errorf("v3 ended as %s at %s: %s", got.Reason, got.Weight, got.Message)
+	}
+	unmet("v3")
+	lossless(t, users)
 }
 
 // last is a check: what a source is answered by now, and by nothing else.

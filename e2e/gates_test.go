@@ -262,11 +262,11 @@ func openDesk(t *testing.T) *desk {
 	return d
 }
 
-// gate is a gate that asks it.
-func (d *desk) gate() string {
+// gate is a gate that asks it, with further fields of its own.
+func (d *desk) gate(fields ...string) string {
 	return `
   - name: desk
-    webhook: {url: "` + d.server.URL + `/may-go-on", interval: 1s}`
+    webhook: {` + strings.Join(append([]string{`url: "` + d.server.URL + `/may-go-on"`, "interval: 1s"}, fields...), ", ") + `}`
 }
 
 func (d *desk) answer(status int) {
