@@ -330,6 +330,9 @@ type GateState struct {
 	// retreated is set once failures without a host have sent the candidate back to its last good weight.
 	// +optional
 	Retreated bool `json:"retreated,omitempty"`
+	// stableDownAt is when the stable version was last seen without a ready pod: what finds no host around then is its own.
+	// +optional
+	StableDownAt *metav1.MicroTime `json:"stableDownAt,omitempty"`
 	// memory is what the statistical gate keeps from look to look, since the candidate's first weight: versioned, at most 2 KB, written
 	// and read by metrics/analysis alone.
 	// +kubebuilder:pruning:PreserveUnknownFields

@@ -295,6 +295,10 @@ func (in *GateState) DeepCopyInto(out *GateState) {
 	out.Candidate = in.Candidate
 	out.Stable = in.Stable
 	out.Cross = in.Cross
+	if in.StableDownAt != nil {
+		in, out := &in.StableDownAt, &out.StableDownAt
+		*out = (*in).DeepCopy()
+	}
 	if in.Memory != nil {
 		in, out := &in.Memory, &out.Memory
 		*out = new(apiextensionsv1.JSON)

@@ -35,8 +35,8 @@ func (p *pass) count() {
 		return
 	}
 	settled := p.beganAfter(began, p.next.RoutedSince)
-	if g.Retreated && !settled {
-		e.Sample.NoHost = 0 // what it retreated from must not convict it where it has retreated to
+	if g.Retreated && !settled || p.stableWasDown(began) && (p.next.Weight < v1alpha1.Whole || !settled) {
+		e.Sample.NoHost = 0 // what it retreated from must not convict it where it has retreated to, nor what was on its way to stable alone
 	}
 	sum := p.evidence().Add(e.Sample)
 	if news {
@@ -47,6 +47,25 @@ func (p *pass) count() {
 	if settled && news {
 		p.countShare(e.Sample)
 	}
+}
+
+// stableDown reports whether the stable version is to have pods, and none is ready.
+func (p *pass) stableDown() bool {
+	return p.strength() > 0 && p.obs.version(p.next.Stable).Ready == 0
+}
+
+// noteStable notes when the stable version was last seen without a ready pod, a scrape apart: it is written to the status.
+func (p *pass) noteStable() {
+	since := p.next.Gate.StableDownAt
+	if p.stableDown() && (since == nil || p.obs.Now.Sub(since.Time) >= p.obs.Timing.Scrape) {
+		p.next.Gate.StableDownAt = p.stamp()
+	}
+}
+
+// stableWasDown reports whether counts that begin at a scrape may reach back to when the stable version had no ready pod.
+func (p *pass) stableWasDown(began *metav1.MicroTime) bool {
+	since := p.next.Gate.StableDownAt
+	return p.stableDown() || since != nil && !p.beganAfter(began, since)
 }
 
 // plausible refuses what no counter can show: it would spoil the sums of the whole step, or pass for proof that nothing was seen.
@@ -195,7 +214,7 @@ func (p *pass) forgetRoute() {
 	p.next.RoutedSince, p.next.VerifiedSince, p.next.Share = nil, nil, v1alpha1.ShareState{}
 	p.next.RaisedFrom = nil
 	p.next.Gate = v1alpha1.GateState{
-		CountedTo: g.CountedTo, SeenTo: g.SeenTo, Memory: g.Memory, NoHostBaseline: g.NoHostBaseline, Retreats: g.Retreats, Suspected: g.Suspected, Retreated: g.Retreated, Ceiling: g.Ceiling, SlowCeiling: g.SlowCeiling,
+		CountedTo: g.CountedTo, SeenTo: g.SeenTo, Memory: g.Memory, NoHostBaseline: g.NoHostBaseline, Retreats: g.Retreats, Suspected: g.Suspected, Retreated: g.Retreated, StableDownAt: g.StableDownAt, Ceiling: g.Ceiling, SlowCeiling: g.SlowCeiling,
 	}
 }
 

@@ -17,6 +17,7 @@ const isolationScrapes = 2
 // every wait, so that a candidate that is not ready, or not measured, can always be taken back.
 func (p *pass) progress() {
 	p.refind()
+	p.noteStable()
 	p.count()
 	p.noteIsolation()
 	p.noteChecks()
@@ -87,7 +88,7 @@ func (p *pass) waiting() bool {
 	case v1alpha1.StageExposing:
 		return p.waitForIsolation() || p.waitForLost()
 	default:
-		return p.waitForRoute() || p.waitForShare() || p.waitForHold()
+		return p.waitForRoute() || p.waitForStable() || p.waitForShare() || p.waitForHold()
 	}
 }
 
@@ -168,6 +169,23 @@ func (p *pass) waitForLost() bool {
 	}
 	p.say(v1alpha1.ReasonRaising, "%s does not say any more that %s is at %s; holding until it does", strings.Join(lost, ", "), p.next.Candidate, p.next.Weight)
 	return true
+}
+
+// waitForStable keeps a candidate at its weight while the stable version has no ready pod: there is nothing to prove its share by, nor to
+// compare it with. Whether it is the way out of an outage only a person knows, and is told how to take it.
+func (p *pass) waitForStable() bool {
+	if !p.stableDown() || p.next.Weight == 0 || p.next.Weight == v1alpha1.Whole || p.spec.SkipAnalysis {
+		return false
+	}
+	stable := p.obs.version(p.next.Stable)
+	p.say(v1alpha1.ReasonStableUnavailable, "%s has no ready pod%s, and most of the requests go there; %s stays at %s, with nothing to compare it with: %s",
+		stable.Name, because(stable), p.next.Candidate, p.place(), p.sendOn())
+	return true
+}
+
+// sendOn says how a person sends a candidate on that is the fix.
+func (p *pass) sendOn() string {
+	return fmt.Sprintf("if it is the fix, %s=%s/all sends it to 100%%", v1alpha1.AnnotationPromote, p.next.Candidate)
 }
 
 // waitForShare waits until what Prometheus sees proves the route: the step's clock starts then, and not before.
@@ -277,6 +295,9 @@ func (p *pass) gated() bool {
 	}
 	if v, objects := p.objection(next); objects {
 		p.say(p.holdReason(v), "holding at %s: %s", p.place(), v.Message)
+		if v.Reason == analysis.ReasonStableFailing && analysis.StableAlone(p.evidence(), p.limits()) {
+			p.message += "; " + p.sendOn()
+		}
 		return true
 	}
 	if p.auto() && next.weight == p.next.Weight && p.next.Stage == v1alpha1.StageStepping {

@@ -122,6 +122,8 @@ func (p part) judge(s State, l Limits, harm Evidence) Verdict {
 		return p.convict(p.shown(s), harm)
 	case convicts && harm.LogHarm >= logSuspicion:
 		return c.verdict(p, Inconclusive, ReasonSuspicious, "%s; evidence %s:1 that %s: too much to go on, and too little to convict", p.shown(s).sentence(), odds(harm.LogHarm), p.claim())
+	case StableAlone(s, l):
+		return c.verdict(p, Inconclusive, ReasonStableFailing, "stable fails, and the candidate does not: %s", p.step(s).sentence())
 	case s.Memory.Outage > 0 && !l.Alone:
 		return c.verdict(p, Inconclusive, ReasonStableFailing, "stable is failing too: shared dependency? %s", p.step(s).sentence())
 	case p.step(s).candidate.n == 0:
@@ -130,6 +132,11 @@ func (p part) judge(s State, l Limits, harm Evidence) Verdict {
 		return p.prove(c, s, l)
 	}
 	return p.within(c, s, l)
+}
+
+// StableAlone reports whether stable fails out of all proportion, and evidently alone: the candidate may be the fix.
+func StableAlone(s State, l Limits) bool {
+	return s.Memory.Outage > 0 && !l.Alone && s.Memory.stableAlone(l)
 }
 
 // convict is the verdict that takes a candidate back. An e-value bounds false alarms; it says nothing of how sure one may be.

@@ -43,6 +43,8 @@ type Memory struct {
 	// Outage is for how many more blocks evidence is suspended; Failing for how many in a row stable has been failing.
 	Outage  int `json:"o,omitempty"`
 	Failing int `json:"f,omitempty"`
+	// Beside are the requests of an outage: whether the candidate fails, too.
+	Beside pair `json:"b,omitzero"`
 }
 
 // asked is what evidence depends on and an owner may change in the middle of a release.
@@ -107,7 +109,7 @@ func (m Memory) Under(l Limits) Memory {
 	}
 	if was.Above != now.Above && was.Above > 0 {
 		m.Slow = metric{}
-		m.Total, m.Pending = m.Total.untimed(), m.Pending.untimed()
+		m.Total, m.Pending, m.Beside = m.Total.untimed(), m.Pending.untimed(), m.Beside.untimed()
 	}
 	return m
 }
@@ -177,6 +179,7 @@ func (m *Memory) close(l Limits, bet bool) {
 		failing = failing || !l.Alone && metric.Usual.fails(d.ks, d.ns, q.prior) // alone, stable has but stragglers
 	}
 	m.notice(failing)
+	m.compare()
 	m.learn(l)
 	if bet && !suspended && m.Outage == 0 { // nor the block that an outage is noticed by
 		m.Total = m.Total.add(p.Candidate, p.Stable)
@@ -225,6 +228,31 @@ func (m *Memory) notice(failing bool) {
 	}
 }
 
+// compare keeps what both versions do for as long as an outage lasts, the block that it is noticed by among it.
+func (m *Memory) compare() {
+	if m.Outage == 0 {
+		m.Beside = pair{}
+		return
+	}
+	m.Beside = m.Beside.add(m.Pending.Candidate, m.Pending.Stable)
+}
+
+// stableAlone reports whether an outage is evidently stable's own: the candidate is better in something, and worse in nothing, by intervals that
+// do not overlap. What both versions depend on fails for both.
+func (m Memory) stableAlone(l Limits) bool {
+	better := false
+	for q := range l.questions {
+		d := q.block(m.Beside)
+		low, high := Interval(int64(d.kc), int64(d.nc), beta)
+		stableLow, stableHigh := Interval(int64(d.ks), int64(d.ns), beta)
+		if low > stableHigh {
+			return false
+		}
+		better = better || high < stableLow
+	}
+	return better
+}
+
 // Rate is the service's requests a second; 0 where none were seen. The block that is not over counts once it should be, so that the rate
 // falls where traffic ends.
 func (m Memory) Rate(scrape time.Duration) float64 {
@@ -263,7 +291,7 @@ func DecodeMemory(raw []byte) (Memory, error) {
 }
 
 func (m Memory) sane() bool {
-	for _, c := range [...]Counts{m.Total.Candidate, m.Total.Stable, m.Pending.Candidate, m.Pending.Stable} {
+	for _, c := range [...]Counts{m.Total.Candidate, m.Total.Stable, m.Pending.Candidate, m.Pending.Stable, m.Beside.Candidate, m.Beside.Stable} {
 		if !c.Plausible() {
 			return false
 		}

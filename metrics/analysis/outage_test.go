@@ -212,3 +212,33 @@ func TestALimitThatStableJustBreaksDoesNotShieldTheCandidate(t *testing.T) {
 		}
 	}
 }
+
+// Where stable alone fails, no user is sent back to it: that takes intervals that do not overlap, and lasts for as long as it is so.
+func TestAnOutageThatIsStablesAlone(t *testing.T) {
+	tests := map[string]struct {
+		blocks []Sample
+		want   bool
+	}{
+		"Both":              {[]Sample{outage()}, false},
+		"StableAlone":       {[]Sample{tick(failed(0, 300), failed(600, 1200))}, true},
+		"TooFewToTell":      {[]Sample{tick(failed(0, 3), failed(600, 1200))}, false},
+		"NoCandidate":       {[]Sample{tick(failed(0, 0), failed(600, 1200))}, false},
+		"TheCandidateAfter": {[]Sample{tick(failed(0, 300), failed(600, 1200)), tick(failed(400, 600), failed(600, 1200)), tick(failed(400, 600), failed(600, 1200))}, false},
+		"Over":              {[]Sample{tick(failed(0, 300), failed(600, 1200)), quiet(), quiet(), quiet()}, false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			l := defaults()
+			s := stateOf(count(healthy(l), l, tc.blocks...))
+			if got := StableAlone(s, l); got != tc.want {
+				t.Errorf("stable alone: %t; want %t (%+v)", got, tc.want, s.Memory.Beside)
+			}
+			if p := PaceOf(s, l, 0); s.Memory.Outage > 0 && (p.Ceiling == 1) != tc.want {
+				t.Errorf("the pace is %+v", p)
+			}
+			if v := Overall(Judge(s, l)); s.Memory.Outage > 0 && v.Outcome != Inconclusive {
+				t.Errorf("it ends in %s: %s", v.Outcome, v.Message)
+			}
+		})
+	}
+}
