@@ -115,6 +115,7 @@ const (
 	ReasonDeploymentNotFound        = "DeploymentNotFound"
 	ReasonServiceAmbiguous          = "ServiceAmbiguous"
 	ReasonServiceUnsupported        = "ServiceUnsupported"
+	ReasonServiceShared             = "ServiceShared"
 	ReasonServiceSelectsVersion     = "ServiceSelectsVersion"
 	ReasonTemplateSetsVersion       = "TemplateSetsVersion"
 	ReasonVirtualServiceUnfit       = "VirtualServiceUnfit"

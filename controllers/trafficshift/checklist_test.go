@@ -43,6 +43,26 @@ metadata: {name: data}
 spec: {accessModes: [MODE], resources: {requests: {storage: 1Gi}}}
 `
 
+// another is a Deployment of somebody else's, whose pods have an app label.
+func another(replicas int, app string) string {
+	return fmt.Sprintf("\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: another}\nspec:\n  replicas: %d\n  selector: {matchLabels: {release: another}}\n"+
+		"  template: {metadata: {labels: {release: another, app: %s}}, spec: {containers: [{name: app, image: 'another:1'}]}}\n", replicas, app)
+}
+
+// A service that is taken over already loses nothing more by a release.
+func TestADeploymentThatJoinsTheServiceLaterIsTold(t *testing.T) {
+	c := newCluster(t)
+	c.adopt()
+	c.apply(another(2, "micro-api"))
+	c.pass()
+	accepted := meta.FindStatusCondition(c.shift().Status.Conditions, v1alpha1.ConditionAccepted)
+	if accepted.Status != metav1.ConditionTrue || !strings.Contains(accepted.Message, "get no traffic once routes name the versions of micro-api: another;") {
+		t.Errorf("Accepted is %s: %s; want it to be told", accepted.Status, accepted.Message)
+	}
+	c.setImage("micro-api:1.2")
+	c.run("the first weight", 60, func(s *v1alpha1.TrafficShift) bool { return s.Status.Weight == "5%" })
+}
+
 // labelNamespace sets the namespace's own labels; an empty value takes one away.
 func (c *cluster) labelNamespace(pairs ...string) {
 	c.Helper()
@@ -318,6 +338,11 @@ var checklist = map[string]struct {
 		c.apply(strings.NewReplacer("NAME", "theirs", "HOST", `"*.`+c.ns+`.svc.cluster.local"`, "spec: {", "spec: {workloadSelector: {matchLabels: {app: client}}, ").Replace(destinationRule))
 	}, reason: v1alpha1.ReasonHostClaimed, says: []string{"DestinationRule NS/theirs"}},
 
+	"ServiceOfAnotherDeployment": {prepare: func(c *cluster) { c.apply(another(2, "micro-api")) },
+		reason: v1alpha1.ReasonServiceShared, says: []string{"Service NS/micro-api", "other Deployments, too", "micro-api: another;", "a label in its selector", "scale those to 0"}},
+	"ServiceOfAnotherDeploymentWithoutPods": {prepare: func(c *cluster) { c.apply(another(0, "micro-api")) }},
+	"AnotherDeploymentBesideIt":             {prepare: func(c *cluster) { c.apply(another(2, "theirs")) }},
+
 	"QuotaExceeded": {prepare: func(c *cluster) { c.apply(quota); c.counted("3") }, // three pods of one CPU each run
 		reason: v1alpha1.ReasonQuotaExceeded, says: []string{"3 pods", "requests.cpu 3", "ResourceQuota NS/tight has 3 of 5 used", "raise the quota", "TrafficShift micro-api"}},
 	"QuotaWithRoom": {prepare: func(c *cluster) { c.apply(quota); c.counted("2") }},
@@ -366,7 +391,8 @@ func TestTheChecklistBeforeAnyTrafficIsTouched(t *testing.T) {
 				says = append(says, strings.ReplaceAll(part, "NS", c.ns))
 			}
 			c.refused(tc.reason, says...)
-			if sizes := c.deploymentSizes(); len(sizes) > 1 {
+			theirs := func(size string) bool { return strings.HasPrefix(size, "another ") }
+			if sizes := slices.DeleteFunc(c.deploymentSizes(), theirs); len(sizes) > 1 {
 				t.Errorf("versions were started all the same: %q", sizes)
 			}
 			if events := c.told.take(); !slices.Contains(events, "Warning "+tc.reason) {

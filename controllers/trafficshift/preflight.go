@@ -24,7 +24,7 @@ func (r *Reconciler) preflight(ctx context.Context, w *world) ([]shift.Problem, 
 	if w.scope.Template == nil {
 		return []shift.Problem{problem(v1alpha1.ReasonDeploymentNotFound, "there is no Deployment %s/%s to shift; create it, or delete this TrafficShift", w.shift.Namespace, w.shift.Name)}, nil
 	}
-	problems := slices.Concat(w.checkSpec(), w.checkPolicy(), r.checkTracking(w), r.checkEvidence(w), w.checkTemplate(), w.checkService(), w.checkConnections(), w.checkNames(),
+	problems := slices.Concat(w.checkSpec(), w.checkPolicy(), r.checkTracking(w), r.checkEvidence(w), w.checkTemplate(), w.checkService(), w.checkShared(), w.checkConnections(), w.checkNames(),
 		r.checkGatewayAPI(w))
 	w.adviseOnNodes()
 	w.adviseOnConnections()

@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
@@ -126,6 +127,35 @@ func routedService(name, namespace string, vs *networkingv1.VirtualService) *cor
 // selects reports whether a Service selects the pods of a Deployment's template.
 func selects(s *corev1.Service, d *appsv1.Deployment) bool {
 	return len(s.Spec.Selector) > 0 && unselected(s, d) == ""
+}
+
+// checkShared refuses to take over a Service whose pods are another Deployment's as well: routes that name versions would give those pods nothing,
+// and the versions all of it. Where the service is taken over already it is too late for that, and where its routes are somebody else's they
+// may know better: then it is only told.
+func (w *world) checkShared() []shift.Problem {
+	s := w.scope.Service
+	if s == nil || w.scope.Made || selectedVersion(s) != "" {
+		return nil
+	}
+	var others []string
+	for name, d := range w.deployments {
+		ours := name == w.shift.Name || w.ours(d) || d.Labels[v1alpha1.LabelShift] == w.shift.Name
+		if !ours && d.DeletionTimestamp.IsZero() && ptr.Deref(d.Spec.Replicas, 1) > 0 && selects(s, d) {
+			others = append(others, name)
+		}
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	slices.Sort(others)
+	p := problem(v1alpha1.ReasonServiceShared,
+		"Service %s/%s selects the pods of other Deployments, too, which get no traffic once routes name the versions of %s: %s; give the Service a label in its selector that only the pods of %[3]s have, or scale those to 0 first where %[3]s alone bears it all",
+		s.Namespace, s.Name, w.shift.Name, strings.Join(others, ", "))
+	if w.established != "" || len(w.scope.Attached) > 0 {
+		w.advise(p.Reason, "%s", p.Message)
+		return nil
+	}
+	return []shift.Problem{p}
 }
 
 // unselected is the first label that a Service selects on and that the template does not carry as it asks; empty where there is none. The
