@@ -21,15 +21,15 @@ func (r *Reconciler) lookTwice(ctx context.Context, ts *v1alpha1.TrafficShift, w
 		return w, d, nil
 	}
 	w.yieldTurn()
-	w, err := r.pastCaches().observe(ctx, ts)
+	again, err := r.pastCaches().observe(ctx, ts)
 	if err != nil {
-		return nil, shift.Decision{}, err
+		return w, d, err
 	}
-	d, err = shift.Decide(w.spec, ts.Status.State, w.observation)
-	return w, d, err
+	d, err = shift.Decide(again.spec, ts.Status.State, again.observation)
+	return again, d, err
 }
 
-// pastCaches is a reconciler that reads everything from the API server.
+// pastCaches is a reconciler that reads everything from the API server. Its turns are its own: whoever is to be refused has had his.
 func (r *Reconciler) pastCaches() *Reconciler {
 	return &Reconciler{
 		Client: uncached{Client: r.Client, live: r.Live}, Live: r.Live, Recorder: r.Recorder, Exporter: r.Exporter, Evidence: r.Evidence, Webhooks: r.Webhooks,
