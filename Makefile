@@ -36,6 +36,7 @@ image: require-go ## Build an image of the controller (IMAGE=registry.example.co
 	@test -n "$(ROOTS)" || { echo "no certificates of authorities found on this machine: say where, make image ROOTS=FILE"; exit 1; }
 	rm -rf $(BIN)/image && mkdir -p $(BIN)/image && install -m 644 $(ROOTS) $(BIN)/image/ca-certificates.crt
 	GOOS=linux $(GO_BUILD) -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/image/sluice ./cmd/sluice
+	chmod 755 $(BIN)/image/sluice
 	$(BUILDER) build --platform linux/$$(go env GOARCH) --tag $(IMAGE) --file Dockerfile $(BIN)/image
 
 .PHONY: demo

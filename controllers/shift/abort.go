@@ -200,6 +200,9 @@ func (p *pass) suspected() bool {
 		return false
 	}
 	pace, from, place := p.pace(), p.next.Weight, p.place()
+	if pace.Reason == analysis.ReasonStableFailing && p.stableAlone() {
+		return false // users must not be sent back to a version that alone fails them
+	}
 	if !pace.Suspicious && pace.Reason == "" {
 		p.next.Gate.Suspected = false
 	}
@@ -216,5 +219,8 @@ func (p *pass) suspected() bool {
 
 func (p *pass) failsWithoutHost() bool {
 	g := p.next.Gate
+	if p.stableDown() && p.next.Weight < v1alpha1.Whole {
+		return false // stable's own share finds none
+	}
 	return HasUsers(p.next) && !p.spec.SkipAnalysis && !p.gatesSkipped() && analysis.NoHostAbove(g.NoHost, p.total(), g.NoHostBaseline)
 }

@@ -62,10 +62,26 @@ func (p *pass) noteStable() {
 	}
 }
 
-// stableWasDown reports whether counts that begin at a scrape may reach back to when the stable version had no ready pod.
+// stableWasDown reports whether counts that begin at a scrape may reach back to when the stable version had no ready pod: the stamp may be a
+// scrape old, and some proxies were scraped as long before the others.
 func (p *pass) stableWasDown(began *metav1.MicroTime) bool {
 	since := p.next.Gate.StableDownAt
-	return p.stableDown() || since != nil && !p.beganAfter(began, since)
+	if since == nil {
+		return false
+	}
+	latest := metav1.NewMicroTime(since.Add(2 * p.obs.Timing.Scrape))
+	return p.stableDown() || !p.beganAfter(began, &latest)
+}
+
+// lately is for how many looks after a raise an outage of the stable version may be the raise's doing: what both use is exhausted soon.
+const lately = 8
+
+// stableAlone reports whether the stable version fails alone, and not because of the candidate, as far as can be told: the outage began when the
+// weight had stood for a while.
+func (p *pass) stableAlone() bool {
+	s := p.evidence()
+	before := int(p.next.Gate.Samples) - s.Memory.Failing
+	return before > lately && analysis.StableAlone(s, p.limits())
 }
 
 // plausible refuses what no counter can show: it would spoil the sums of the whole step, or pass for proof that nothing was seen.

@@ -3,12 +3,13 @@ package shift_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
 )
 
-// The stable version alone is broken, and the candidate may be the fix. README: "No user goes back to stable", and "`promote: v2/all` sends it
-// to 100".
+// The stable version alone is broken, and the candidate may be the fix. README: "Stable alone fails, and you have the fix: The candidate stays
+// at its weight, or goes back to the first one where stable began to fail right after a raise", and "`promote: v2/all` sends it to 100".
 
 // loseStable has v1 lose all its pods: what the routes send there finds no host.
 func (w *world) loseStable() {
@@ -112,21 +113,34 @@ func TestFailuresWithoutAHostAt100AreSeenThoughStableHasNoPods(t *testing.T) {
 	}
 }
 
+// At a weight that has stood for a while nobody goes back to it.
 func TestAStableVersionThatAloneFailsGetsNobodyBack(t *testing.T) {
-	for name, pace := range map[string]func(*world){"auto": auto, "ladder": func(*world) {}} {
-		t.Run(name, func(t *testing.T) {
-			w := adopted(t)
-			pace(w)
-			w.rps = 400
-			w.release(2)
-			w.run(100, func() bool { return w.state.Weight > 200 && w.state.RoutedSince != nil })
-			w.errorRate[1] = 0.5
-			weight := w.state.Weight
-			w.wait(30)
-			w.heldForAPerson(weight, v1alpha1.ReasonStableFailing)
-			w.sendOn()
-		})
+	w := adopted(t)
+	w.rps, w.spec.Hold.Duration = 400, time.Minute
+	w.release(2)
+	w.run(200, w.atWeight(500))
+	w.wait(20)
+	w.errorRate[1] = 0.5
+	w.wait(45)
+	w.heldForAPerson(500, v1alpha1.ReasonStableFailing)
+	w.sendOn()
+}
+
+// Right after a raise the candidate may have caused it, by exhausting what both use: it goes back, and shows by that whether it has.
+func TestAStableVersionThatFailsByARaiseIsRelieved(t *testing.T) {
+	w := adopted(t)
+	w.rps, w.spec.Hold.Duration = 400, time.Minute
+	w.release(2)
+	w.run(200, w.atWeight(500))
+	w.errorRate[1] = 0.5
+	w.run(10, w.atWeight(50))
+	if said := w.transcript.String(); !strings.Contains(said, "v2 goes back from 50% to 5%: stable is failing too") {
+		t.Errorf("it does not say why it goes back:\n%s", said)
 	}
+	w.wait(65)
+	w.heldForAPerson(50, v1alpha1.ReasonStableFailing)
+	w.errorRate[1] = 0
+	w.run(600, w.stableIs("v2"))
 }
 
 // One that has failed half of its requests for long is what a candidate is compared with, and a fix is promoted as any other.
@@ -138,18 +152,40 @@ func TestAStableVersionThatHasLongFailedIsReplacedAsAnyOther(t *testing.T) {
 	w.run(120, w.stableIs("v2"))
 }
 
+// Where neither has a ready pod, whoever has one first is to answer; but a new template is not kept waiting for that.
 func TestTheNextVersionStartsThoughNeitherBeforeItHasPods(t *testing.T) {
 	w := adopted(t)
 	w.release(2)
-	w.run(100, w.atWeight(50))
+	w.run(100, w.atWeight(500))
 	w.loseStable()
 	w.broken[2], w.versions["v2"].ready = true, 0
 	w.noHost = func(v1alpha1.Permille) float64 { return 1 }
-	w.run(60, w.at(v1alpha1.PhaseFailed))
+	w.wait(30)
+	if w.state.Weight != 500 || w.last.Reason != v1alpha1.ReasonStableUnavailable {
+		t.Fatalf("%s; want v2 to keep its weight: v1 has no pod either", w.last)
+	}
 	w.release(3)
 	w.loseStable()
 	w.run(60, w.atWeight(50))
 	if w.state.Candidate != "v3" {
 		t.Errorf("the candidate is %s; want v3", w.state.Candidate)
 	}
+}
+
+// What found no host while stable was losing its pods does not keep a person from sending the fix on once it has none.
+func TestTheFixIsSentOnThoughStableLostItsPodsOneByOne(t *testing.T) {
+	w := adopted(t)
+	w.spec.Hold.Duration = time.Minute
+	w.release(2)
+	w.run(200, w.atWeight(500))
+	w.broken[1], w.versions["v1"].ready = true, 1
+	w.noHost = func(v1alpha1.Permille) float64 { return 0.3 }
+	w.wait(10)
+	if w.state.Weight != 500 || w.last.Reason != v1alpha1.ReasonStableUnavailable {
+		t.Fatalf("%s; want v2 to keep what v1 cannot bear", w.last)
+	}
+	w.loseStable()
+	w.wait(10)
+	w.heldForAPerson(500, v1alpha1.ReasonStableUnavailable)
+	w.sendOn()
 }

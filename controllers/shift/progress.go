@@ -178,7 +178,7 @@ func (p *pass) waitForStable() bool {
 		return false
 	}
 	stable := p.obs.version(p.next.Stable)
-	p.say(v1alpha1.ReasonStableUnavailable, "%s has no ready pod%s, and most of the requests go there; %s stays at %s, with nothing to compare it with: %s",
+	p.say(v1alpha1.ReasonStableUnavailable, "%s has no ready pod%s, and the rest of the requests goes there; %s stays at %s, with nothing to compare it with: %s",
 		stable.Name, because(stable), p.next.Candidate, p.place(), p.sendOn())
 	return true
 }

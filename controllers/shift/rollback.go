@@ -58,16 +58,19 @@ const (
 
 // leastWeight is what the candidate must keep for now because the stable version's ready pods could not bear it: nothing where enough
 // of them are ready, or where it is slight beside what they carry anyway; everything where none is, because a version without a ready
-// pod gets no traffic. Nothing where the candidate has none either.
+// pod gets no traffic. Nothing either where the candidate has none: at once if another version waits for it to go, which may be the fix, and
+// else once stable has one, because whoever has pods again first is to answer.
 func (p *pass) leastWeight(stable Version) v1alpha1.Permille {
 	want := int64(p.strength())
 	switch {
 	case want == 0:
 		return 0
-	case p.obs.version(p.next.Candidate).Ready == 0 || !p.subsetted(p.next.Candidate):
-		return 0 // its share fails as it is, whatever stable's state: the next version must not wait for pods that may never come
+	case stable.Ready == 0 && p.obs.version(p.next.Candidate).Ready == 0 && p.target() != p.next.Candidate:
+		return 0
 	case stable.Ready == 0:
 		return v1alpha1.Whole
+	case p.obs.version(p.next.Candidate).Ready == 0 || !p.subsetted(p.next.Candidate):
+		return 0 // its share fails as it is
 	case p.next.Weight <= slight && p.next.Group == "" && !p.obs.reaches(p.next.Candidate):
 		return 0 // beside a group, whose size nobody knows, stable need not carry the rest: that comes back first
 	}

@@ -46,7 +46,7 @@ spec: {accessModes: [MODE], resources: {requests: {storage: 1Gi}}}
 // another is a Deployment of somebody else's, whose pods have an app label.
 func another(replicas int, app string) string {
 	return fmt.Sprintf("\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: another}\nspec:\n  replicas: %d\n  selector: {matchLabels: {release: another}}\n"+
-		"  template: {metadata: {labels: {release: another, app: %s}}, spec: {containers: [{name: app, image: 'another:1'}]}}\n", replicas, app)
+		"  template: {metadata: {labels: {release: another, app: %s}}, spec: {containers: [{name: app, image: 'another:1', ports: [{name: http, containerPort: 8080}]}]}}\n", replicas, app)
 }
 
 // A service that is taken over already loses nothing more by a release.
@@ -341,7 +341,10 @@ var checklist = map[string]struct {
 	"ServiceOfAnotherDeployment": {prepare: func(c *cluster) { c.apply(another(2, "micro-api")) },
 		reason: v1alpha1.ReasonServiceShared, says: []string{"Service NS/micro-api", "other Deployments, too", "micro-api: another;", "a label in its selector", "scale those to 0"}},
 	"ServiceOfAnotherDeploymentWithoutPods": {prepare: func(c *cluster) { c.apply(another(0, "micro-api")) }},
-	"AnotherDeploymentBesideIt":             {prepare: func(c *cluster) { c.apply(another(2, "theirs")) }},
+	"ServiceOfAnotherDeploymentWithoutThePort": {prepare: func(c *cluster) {
+		c.apply(strings.Replace(another(2, "micro-api"), "name: http", "name: metrics", 1)) // a worker: no endpoint of the Service
+	}},
+	"AnotherDeploymentBesideIt": {prepare: func(c *cluster) { c.apply(another(2, "theirs")) }},
 
 	"QuotaExceeded": {prepare: func(c *cluster) { c.apply(quota); c.counted("3") }, // three pods of one CPU each run
 		reason: v1alpha1.ReasonQuotaExceeded, says: []string{"3 pods", "requests.cpu 3", "ResourceQuota NS/tight has 3 of 5 used", "raise the quota", "TrafficShift micro-api"}},

@@ -48,9 +48,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("deciding: %w", err)
 	}
-	if world, decision, err = r.lookTwice(ctx, ts, world, decision); err != nil {
-		return ctrl.Result{}, fmt.Errorf("looking again: %w", err)
-	}
+	world, decision = r.lookTwice(ctx, ts, world, decision)
 	before := ts.DeepCopy()
 	if err := r.persist(ctx, ts, world, decision); err != nil {
 		return conflictIsNoError(err)

@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -140,7 +141,7 @@ func (w *world) checkShared() []shift.Problem {
 	var others []string
 	for name, d := range w.deployments {
 		ours := name == w.shift.Name || w.ours(d) || d.Labels[v1alpha1.LabelShift] == w.shift.Name
-		if !ours && d.DeletionTimestamp.IsZero() && ptr.Deref(d.Spec.Replicas, 1) > 0 && selects(s, d) {
+		if !ours && d.DeletionTimestamp.IsZero() && ptr.Deref(d.Spec.Replicas, 1) > 0 && selects(s, d) && listensFor(s, d) {
 			others = append(others, name)
 		}
 	}
@@ -156,6 +157,15 @@ func (w *world) checkShared() []shift.Problem {
 		return nil
 	}
 	return []shift.Problem{p}
+}
+
+// listensFor reports whether a Deployment's pods may be endpoints of a Service: those without a port of a name that the Service asks for are none.
+func listensFor(s *corev1.Service, d *appsv1.Deployment) bool {
+	return slices.ContainsFunc(s.Spec.Ports, func(asked corev1.ServicePort) bool {
+		return asked.TargetPort.Type == intstr.Int || slices.ContainsFunc(d.Spec.Template.Spec.Containers, func(one corev1.Container) bool {
+			return slices.ContainsFunc(one.Ports, func(has corev1.ContainerPort) bool { return has.Name == asked.TargetPort.StrVal })
+		})
+	})
 }
 
 // unselected is the first label that a Service selects on and that the template does not carry as it asks; empty where there is none. The

@@ -233,9 +233,6 @@ func TestAnOutageThatIsStablesAlone(t *testing.T) {
 			if got := StableAlone(s, l); got != tc.want {
 				t.Errorf("stable alone: %t; want %t (%+v)", got, tc.want, s.Memory.Beside)
 			}
-			if p := PaceOf(s, l, 0); s.Memory.Outage > 0 && (p.Ceiling == 1) != tc.want {
-				t.Errorf("the pace is %+v", p)
-			}
 			if v := Overall(Judge(s, l)); s.Memory.Outage > 0 && v.Outcome != Inconclusive {
 				t.Errorf("it ends in %s: %s", v.Outcome, v.Message)
 			}

@@ -76,7 +76,7 @@ func PaceOf(s State, l Limits, left time.Duration) Pace {
 		p.Allowed = min(p.Allowed, probe)
 	}
 	switch {
-	case m.Outage > 0 && !l.Alone && !m.stableAlone(l): // users must not be sent back to a version that alone fails them
+	case m.Outage > 0 && !l.Alone: // where nobody is on stable, what it did before is no reason to go back to it
 		p.Ceiling, p.Reason = p.Start, ReasonStableFailing
 		p.Why = "stable is failing too: shared dependency?"
 	case max(harm.LogHarm, harm.LogBurst) >= logRetreat:
