@@ -155,16 +155,10 @@ func TestAGateKeepsGreenFromSwitching(t *testing.T) {
 	shown := func(ts *v1alpha1.TrafficShift) bool {
 		return shownBy(v1alpha1.ExposurePreview)(ts) && ts.Status.State.Weight == 0 && strings.Contains(ts.Status.Message, "the desk is closed")
 	}
-	unmet := func(version string) {
-		t.Helper()
-		if met := users.Report().ByVersion[version]; met > 0 {
-			t.Errorf("%d users met %s in its preview", met, version)
-		}
-	}
 	release(t, s, name, "v2")
 	await(t, s, name, "to be told to wait in its preview", shown)
 	watchFor(t, s, name, 5*time.Second, "wait while it is told to", shown)
-	unmet("v2")
+	unmet(t, users, "v2")
 	d.answer(http.StatusNoContent)
 	await(t, s, name, "to have switched", proven(v1alpha1.Whole))
 	if got := pods(t, s, name+"-v1"); got != 2 {
@@ -179,13 +173,7 @@ func TestAGateKeepsGreenFromSwitching(t *testing.T) {
 	})
 	d.check(t, name, "v2", "0%", "100%")
 
-	d.answer(http.StatusForbidden)
-	release(t, s, name, "v3")
-	ts := await(t, s, name, "to refuse v3", scene.Rejected("v3"))
-	if got := ts.Status.History[0]; got.Reason != v1alpha1.ReasonGateFailed || got.Weight != "0%" || !strings.Contains(got.Message, "gate desk: ") {
-		t.Errorf("v3 ended as %s at %s: %s", got.Reason, got.Weight, got.Message)
-	}
-	unmet("v3")
+	d.refuse(t, s, name, users)
 	lossless(t, users)
 }
 

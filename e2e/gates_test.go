@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/sluice-dev/sluice/api/v1alpha1"
+	"github.com/sluice-dev/sluice/e2e/lab/load"
 	"github.com/sluice-dev/sluice/e2e/scene"
 )
 
@@ -184,12 +185,6 @@ func TestGateAtTheStart(t *testing.T) {
     at: start
     webhook: {url: "`+d.server.URL+`/may-start", interval: 1s, onError: fail}`)
 	users := through(t, s, name+".example.com", 40)
-	unmet := func(version string) {
-		t.Helper()
-		if met := users.Report().ByVersion[version]; met > 0 {
-			t.Errorf("%d users met %s", met, version)
-		}
-	}
 	unweighted := func(ts *v1alpha1.TrafficShift) bool {
 		return ts.Status.Candidate == "v2" && ts.Status.State.Weight == 0
 	}
@@ -200,20 +195,34 @@ func TestGateAtTheStart(t *testing.T) {
 	release(t, s, name, "v2")
 	await(t, s, name, "to be told to wait at 0%", kept)
 	watchFor(t, s, name, 16*time.Second, "wait for longer than the deadline, while it is told to", unweighted)
-	unmet("v2")
+	unmet(t, users, "v2")
 	d.answer(http.StatusNoContent)
 	await(t, s, name, "to be promoted when the desk says so", scene.Stable("v2"))
 	d.check(t, name, "v2", "0%")
 	d.startedOnly(t)
 
+	d.refuse(t, s, name, users)
+	lossless(t, users)
+}
+
+// refuse has the desk say no to v3, which no user meets.
+func (d *desk) refuse(t *testing.T, s *scene.Scene, name string, users *load.Source) {
+	t.Helper()
 	d.answer(http.StatusForbidden)
 	release(t, s, name, "v3")
-	ts := await(t, s, name, "to be refused", scene.Rejected("v3"))
+	ts := await(t, s, name, "to refuse v3", scene.Rejected("v3"))
 	if got := ts.Status.History[0]; got.Reason != v1alpha1.ReasonGateFailed || got.Weight != "0%" || !strings.Contains(got.Message, "gate desk: ") {
 		t.Errorf("v3 ended as %s at %s: %s", got.Reason, got.Weight, got.Message)
 	}
-	unmet("v3")
-	lossless(t, users)
+	unmet(t, users, "v3")
+}
+
+// unmet asserts that no user was answered by a version.
+func unmet(t *testing.T, users *load.Source, version string) {
+	t.Helper()
+	if met := users.Report().ByVersion[version]; met > 0 {
+		t.Errorf("%d users met %s", met, version)
+	}
 }
 
 // startedOnly asserts that nothing was asked once users had met the candidate.

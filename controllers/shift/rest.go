@@ -133,7 +133,7 @@ func (p *pass) sayStable() {
 	case Contested(p.next):
 		p.say(v1alpha1.ReasonReplicasContested,
 			"something keeps scaling the Deployment up although Sluice holds it as a template; scale the TrafficShift instead: those pods get no traffic")
-	case stable.Ready == 0 && p.strength() > 0:
+	case p.stableDown():
 		p.say(v1alpha1.ReasonStableUnavailable, "%s has all the traffic and no ready pod%s", stable.Name, because(stable))
 	default:
 		p.say(v1alpha1.ReasonStable, "%s has all the traffic%s", p.next.Stable, p.looked())

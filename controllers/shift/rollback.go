@@ -21,7 +21,7 @@ func (p *pass) rollBack() {
 	stable := p.obs.version(p.next.Stable)
 	_, high, _, _ := p.obs.weights(c)
 	least := min(p.next.Weight, high, p.leastWeight(stable)) // never more than it has: a raise that was not written yet is off
-	p.conceal(stable)
+	p.conceal()
 	if least < p.next.Weight {
 		p.next.Weight, p.next.RoutedSince = least, nil
 	}
@@ -37,8 +37,8 @@ func (p *pass) rollBack() {
 
 // conceal takes away what shows the candidate without a weight, or beside it, at once. Only a group of users waits until the stable version
 // has a pod that could answer it, while the candidate has one.
-func (p *pass) conceal(stable Version) {
-	nobodyElse := p.strength() > 0 && stable.Ready == 0 && p.obs.version(p.next.Candidate).Ready > 0
+func (p *pass) conceal() {
+	nobodyElse := p.stableDown() && p.obs.version(p.next.Candidate).Ready > 0
 	if p.matched() != "" && p.obs.reaches(p.next.Candidate) && nobodyElse {
 		return
 	}

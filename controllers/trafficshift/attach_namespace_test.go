@@ -127,7 +127,7 @@ func TestAttachToAnotherNamespace(t *testing.T) {
 	e.grant(`"someone, ` + e.cluster.ns + `"`)
 	before := specOf(e.front())
 	e.halfway()
-	e.run("promotion", 90, func(s *v1alpha1.TrafficShift) bool { return s.Status.Stable == "v2" && resting(s) })
+	e.run("promotion", 90, promoted("v2"))
 	e.patch(&v1alpha1.TrafficShift{}, "micro-api", `{"metadata": {"annotations": {"sluice.dev/detach": "true"}}}`)
 	e.run("handing back", 90, func(s *v1alpha1.TrafficShift) bool { return s.Status.State.Stage == v1alpha1.StageReleased })
 	after := e.front()

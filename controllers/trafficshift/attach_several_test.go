@@ -133,7 +133,7 @@ func TestSeveralCarryTheSameWeights(t *testing.T) {
 	c.setImage("micro-api:1.2")
 	c.run("50%", 90, halfway)
 	c.wantCarried("at 50%", fifty, fifty)
-	c.run("promotion", 90, func(s *v1alpha1.TrafficShift) bool { return s.Status.Stable == "v2" && resting(s) })
+	c.run("promotion", 90, promoted("v2"))
 	c.wantCarried("promoted", map[string]int32{"v2": 100}, map[string]int32{"v2": 0})
 	c.patch(&v1alpha1.TrafficShift{}, "micro-api", `{"metadata": {"annotations": {"sluice.dev/detach": "true"}}}`)
 	c.run("handing back", 90, func(s *v1alpha1.TrafficShift) bool { return s.Status.State.Stage == v1alpha1.StageReleased })
@@ -252,7 +252,7 @@ func TestOneThatIsDeletedHolds(t *testing.T) {
 	c.apply(front)
 	c.pass()
 	c.wantCarried("made again", fifty, fifty)
-	c.run("promotion", 90, func(s *v1alpha1.TrafficShift) bool { return s.Status.Stable == "v2" && resting(s) })
+	c.run("promotion", 90, promoted("v2"))
 }
 
 // One that is gone has nothing that could go back: the other one does, and the release is over.

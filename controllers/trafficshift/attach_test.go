@@ -112,7 +112,7 @@ func TestAttachWritesWeightsAndNothingElse(t *testing.T) {
 	}
 	// What a person changes elsewhere in it stays.
 	c.patchJSON("shop", `[{"op": "replace", "path": "/spec/http/1/timeout", "value": "9s"}, {"op": "add", "path": "/metadata/labels/more", "value": "yes"}]`)
-	c.run("promotion", 90, func(s *v1alpha1.TrafficShift) bool { return s.Status.Stable == "v2" && resting(s) })
+	c.run("promotion", 90, promoted("v2"))
 	if diff := cmp.Diff(map[string]map[string]int32{"admin": {"": 0}, "api": {"v2": 100}, "main": {"v2": 0}}, c.splits()); diff != "" {
 		t.Errorf("promoted (-want +got):\n%s", diff)
 	}
@@ -161,7 +161,7 @@ func TestTheVersionOfGitIsWrittenOver(t *testing.T) {
 	if diff := cmp.Diff(map[string]map[string]int32{"admin": {"": 0}, "api": {"v1": 50, "v2": 50}, "main": {"v1": 50, "v2": 50}}, c.splits()); diff != "" {
 		t.Errorf("one pass later (-want +got):\n%s", diff)
 	}
-	c.run("promotion", 90, func(s *v1alpha1.TrafficShift) bool { return s.Status.Stable == "v2" && resting(s) })
+	c.run("promotion", 90, promoted("v2"))
 }
 
 // One route alone is written over in the same way; a weight that somebody lowers on a version of ours still counts as an abort.

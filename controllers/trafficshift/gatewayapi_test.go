@@ -253,7 +253,7 @@ func TestGatewayAPIHostsAndPolicy(t *testing.T) {
 	if !c.get("micro-api-v2", rule) || rule.Spec.GetTrafficPolicy().GetConnectionPool().GetHttp().GetHttp2MaxRequests() != 7 {
 		t.Errorf("the trafficPolicy does not hold for v2: %v", &rule.Spec)
 	}
-	c.run("promotion", 120, func(s *v1alpha1.TrafficShift) bool { return s.Status.Stable == "v2" && resting(s) })
+	c.run("promotion", 120, promoted("v2"))
 	if c.get("micro-api-v1", rule) {
 		t.Error("the DestinationRule of v1 was left behind")
 	}
@@ -395,7 +395,7 @@ func TestTheRoutingAPIStaysWhatItIs(t *testing.T) {
 			c.setImage("micro-api:1.2")
 			c.run("5%", 60, func(s *v1alpha1.TrafficShift) bool { return s.Status.Weight == "5%" })
 			c.patch(&v1alpha1.TrafficShift{}, "micro-api", `{"spec":{"routing":{"api":"`+asked+`"}}}`)
-			c.run("promotion", 120, func(s *v1alpha1.TrafficShift) bool { return s.Status.Stable == "v2" && resting(s) })
+			c.run("promotion", 120, promoted("v2"))
 			accepted := meta.FindStatusCondition(c.shift().Status.Conditions, v1alpha1.ConditionAccepted)
 			if accepted.Reason != v1alpha1.ReasonRoutingFixed || !strings.Contains(accepted.Message, v1alpha1.AnnotationDetach) {
 				t.Errorf("Accepted is %+v; want it refused with the way to do it", accepted)

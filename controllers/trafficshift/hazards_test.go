@@ -89,7 +89,7 @@ func TestABrokenSpecHoldsAtTheWeightItHas(t *testing.T) {
 		t.Errorf("weight %s, Progressing %q; want a hold at 5%% that says why", s.Status.Weight, condition(s, v1alpha1.ConditionProgressing))
 	}
 	c.patch(&v1alpha1.TrafficShift{}, "micro-api", `{"spec": {"steps": [{"weight": 20}, {"weight": 100}]}}`)
-	c.run("promotion", 120, func(s *v1alpha1.TrafficShift) bool { return s.Status.Stable == "v2" && resting(s) })
+	c.run("promotion", 120, promoted("v2"))
 }
 
 // A name that somebody else's Deployment has is skipped; numbers are never used twice.

@@ -81,7 +81,7 @@ func TestASecondPassWritesNothing(t *testing.T) {
 		return s.Status.Weight == "5%" && s.Status.State.VerifiedSince != nil
 	})
 	quiet("at 5%")
-	c.run("promotion", 90, func(s *v1alpha1.TrafficShift) bool { return s.Status.Stable == "v2" && resting(s) })
+	c.run("promotion", 90, promoted("v2"))
 	quiet("after promotion")
 }
 
@@ -168,7 +168,7 @@ func TestIntentsAreCarriedOutAndTakenAway(t *testing.T) {
 		t.Errorf("annotations %v, history %+v; want the abort carried out and taken away", got.Annotations, got.Status.History)
 	}
 	c.patch(&v1alpha1.TrafficShift{}, "micro-api", `{"metadata": {"annotations": {"sluice.dev/retry": "v2"}}}`)
-	c.run("promotion", 120, func(s *v1alpha1.TrafficShift) bool { return s.Status.Stable == "v2" && resting(s) })
+	c.run("promotion", 120, promoted("v2"))
 	if got := c.shift(); got.Annotations[v1alpha1.AnnotationRetry] != "" {
 		t.Errorf("annotations %v; want the retry taken away", got.Annotations)
 	}
@@ -194,7 +194,7 @@ func TestMissingEvidenceIsAConditionAndAHold(t *testing.T) {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
 	c.counts.err = nil
-	c.run("promotion", 120, func(s *v1alpha1.TrafficShift) bool { return s.Status.Stable == "v2" && resting(s) })
+	c.run("promotion", 120, promoted("v2"))
 }
 
 type errStub string

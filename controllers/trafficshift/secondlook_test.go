@@ -75,7 +75,7 @@ func TestACacheThatIsBehindRefusesNobody(t *testing.T) {
 				t.Errorf("its routes (-was +is):\n%s", diff)
 			}
 			c.Reconciler.Client = was.Client
-			c.run("promotion", 120, func(s *v1alpha1.TrafficShift) bool { return s.Status.Stable == "v2" && resting(s) })
+			c.run("promotion", 120, promoted("v2"))
 		})
 	}
 }

@@ -68,7 +68,7 @@ func TestSkippedAnalysisIsToldLoudly(t *testing.T) {
 	c.edit(`{"spec": {"skipAnalysis": true}}`)
 	c.counts.errors["v2"] = 1
 	c.setImage("micro-api:1.2")
-	c.run("promotion", 120, func(s *v1alpha1.TrafficShift) bool { return s.Status.Stable == "v2" && resting(s) })
+	c.run("promotion", 120, promoted("v2"))
 	want := []string{"Normal ShiftStarted", "Normal WeightRaised", "Warning AnalysisSkipped", "Normal Promoted"}
 	if diff := cmp.Diff(want, c.told.take()); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
